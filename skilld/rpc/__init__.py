@@ -1,0 +1,1 @@
+"""The socket: framings, dispatch and the methods that callers see."""

@@ -1,0 +1,1 @@
+"""What a skill is, where it lives, and how it is found."""
