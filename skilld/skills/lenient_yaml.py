@@ -21,19 +21,27 @@ import yaml
 
 from skilld.skills.model import Finding, Json
 
-# A hand-written frontmatter has some dozens of values. The limits only have to stop alias and nesting bombs.
+# A hand-written frontmatter has some dozens of values. The limits only have to stop alias and nesting bombs. A text
+# counts once more for every so many characters: an alias to a long one is a bomb too, and so is a key made of keys.
 VALUE_LIMIT = 20_000
+CHARS_PER_VALUE = 100
 DEPTH_LIMIT = 64
+# No number that a double or 64 bits can hold needs more; longer ones take quadratic time to read.
+NUMBER_LIMIT_CHARS = 400
 # Each rescued value is one more run of the parser.
 RESCUE_LIMIT = 32
 
-# "key: value", perhaps as the first key of a list item; group "value" is None where nothing follows the colon.
+# "key: value", perhaps as the first key of a list item; group "value" is None where nothing follows the colon. Each
+# part ends in a character that the next cannot start with, or a line of a million blanks would take hours.
 _KEY_LINE = re.compile(
     r"""^(?P<indent>[ ]*(?:-[ ]+)?)
-    (?P<key>[^\s#:'"\[\]{},&*!|>%@`][^:]*?|"[^"]*"|'[^']*')
-    [ ]*:(?:[ \t]+(?P<value>\S.*?))?[ \t\r]*$""",
+    (?P<key>[^\s#:'"\[\]{},&*!|>%@`](?:[^:]*[^\s:])?|"[^"]*"|'[^']*')
+    [ ]*:(?:[ \t]+(?P<value>[^ \t\r](?:.*[^ \t\r])?))?[ \t\r]*$""",
     re.VERBOSE,
 )
+# What YAML's reader refuses anywhere, and what YAML 1.1 takes for a line break although no editor does.
+_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_ODD_BREAK = re.compile("\r(?!\n)|[\x85\u2028\u2029]")
 _CONSTRUCTOR = yaml.constructor.SafeConstructor()
 
 

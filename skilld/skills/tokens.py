@@ -1,0 +1,135 @@
+"""
+From text to the terms that search compares: words, lower-cased, without stop words, cut to their stem.
+
+Any text is fine: other scripts, pasted logs, emoji, lone surrogates. Words of scripts that write without spaces
+(Chinese, Japanese, Korean, Thai, ...) become overlapping pairs of characters; accents do not matter; ``MyName``
+stands for itself and for its parts.
+
+Owns: a bounded memory of the terms of words it has seen, which is only a matter of speed.
+
+Source: measured on 19,215 real skills and 110 graded queries: dropping stop words, stemming and cutting camel case
+each help both halves of the queries; heavier stemmers (Porter, Snowball) do not.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping
+from itertools import chain
+
+# Letters and digits of all scripts, and what may end a word such as "c++" and "c#". Ranges are faster than \w, and
+# leave the surrogates out.
+_WORD_CHARS = (
+    r"0-9A-Za-z\u00c0-\u1fff\u2c00-\u2fff\u3040-\ud7ff\uf900-\ufdff\ufe70-\ufeff\uff10-\uffef\U00010000-\U0010ffff"
+)
+WORD = re.compile(f"[{_WORD_CHARS}]+[+#]*")
+
+# Scripts without spaces between words | Latin letters and digits | any other script's letters.
+_UNSPACED = (
+    r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
+    r"\U00020000-\U0003ffff"
+)
+_SEGMENT = re.compile(rf"([{_UNSPACED}]+)|([0-9a-z]+[+#]*)|([^\W_]+)")
+_CAMEL = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+")
+_VOWEL = re.compile("[aeiouy]")
+
+# A word beyond this is base64 or a hash, and tells nothing.
+WORD_LIMIT_CHARS = 64
+
+STOP_WORDS = frozenset(
+    """a about above after again against all also am an and any are aren as at be because been before being below
+    between both but by can cannot could couldn d did didn do does doesn doing don down during each few for from
+    further get go got had hadn has hasn have haven having he her here hers him his how i if in into is isn it its
+    itself just ll let like m make may me might more most must my need needs no nor not of off on once one only or
+    other our ours out over own please re s same she should shouldn so some such t than that the their theirs them
+    then there these they this those through to too up us use used user users uses using ve very via want wants was
+    wasn way we were weren what when where which while who whom why will with within without won would wouldn you
+    your yours yourself etc eg ie skill skills""".split()
+)
+
+
+# Words remembered at a time, twice over.
+_MEMORY_WORDS = 50_000
+
+
+class _Terms(dict[str, tuple[str, ...]]):
+    """The terms of the words seen lately; to index it is the fastest way to ask."""
+
+    older: Mapping[str, tuple[str, ...]] = {}
+
+    def __missing__(self, word: str) -> tuple[str, ...]:
+        # What was not asked for while a whole generation of words came is forgotten.
+        if len(self) >= _MEMORY_WORDS:
+            self.older = dict(self)
+            self.clear()
+        found = self.older.get(word)
+        if found is None:
+            found = _terms(word) if len(word) <= WORD_LIMIT_CHARS else ()
+        self[word] = found
+        return found
+
+
+#: Terms by word: ``TERMS[word]`` is what one word stands for, nothing for a stop word.
+TERMS = _Terms()
+
+
+def tokenise(text: str) -> list[str]:
+    """Return the terms of a text, in order, repeated as often as they occur."""
+    return list(chain.from_iterable(map(TERMS.__getitem__, WORD.findall(text))))
+
+
+def term_set(text: str) -> set[str]:
+    """Return the distinct terms of a text; faster than :func:`tokenise`."""
+    return set(chain.from_iterable(map(TERMS.__getitem__, set(WORD.findall(text)))))
+
+
+def stem(word: str) -> str:
+    """
+    Cut plural, -ed, -ing and a last e or y off a lower-case English word.
+
+    The result need not be a word; it only has to be the same for the forms of one.
+    """
+    if len(word) < 4 or not word.isalpha():
+        return word
+    if word.endswith(("sses", "shes", "ches", "xes", "zes")):
+        word = word[:-2]
+    elif word.endswith("s") and not word.endswith(("ss", "us")) and (len(word) == 4 or not word.endswith("is")):
+        word = word[:-1]
+    for suffix in ("ing", "ed"):
+        left = word[: -len(suffix)]
+        if word.endswith(suffix) and len(left) >= 3 and left[-1] != "e" and _VOWEL.search(left):
+            word = left
+            if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "aeiouls":
+                word = word[:-1]  # "running"
+            break
+    if len(word) > 3 and word[-1] == "e":
+        word = word[:-1]
+    if len(word) > 4 and word[-1] in "yi":
+        word = word[:-1]  # "query", "queries"
+    return word
+
+
+def _terms(word: str) -> tuple[str, ...]:
+    if not word.isascii():
+        return tuple(_foreign_terms(word))
+    lower = word.lower()
+    if lower in STOP_WORDS:
+        return ()
+    if lower == word or word[1:].islower() or word.isupper():
+        return (stem(lower),)
+    parts = [part.lower() for part in _CAMEL.findall(word)]
+    kept = [part for part in parts if len(part) > 1 and part not in STOP_WORDS] if len(parts) > 1 else []
+    return (stem(lower), *map(stem, kept))
+
+
+def _foreign_terms(word: str) -> Iterator[str]:
+    # Compatibility forms and accents are taken away: "Ｃａｆé" is "cafe".
+    plain = "".join(char for char in unicodedata.normalize("NFKD", word.casefold()) if not unicodedata.combining(char))
+    for unspaced, latin, other in _SEGMENT.findall(unicodedata.normalize("NFKC", plain)):
+        if unspaced:
+            yield from (unspaced[at : at + 2] for at in range(max(1, len(unspaced) - 1)))
+        elif latin and latin not in STOP_WORDS:
+            yield stem(latin)
+        elif other:
+            yield other
