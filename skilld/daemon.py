@@ -1,0 +1,187 @@
+"""
+The life of the daemon: build the parts, serve until a signal, take them down in order.
+
+Owns: every long-lived part, and the order in which they start and stop.
+
+Source: API, sections 1 and 4; daemon(7), "New-Style Daemons".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import skilld
+from skilld import systemd
+from skilld.config import ConfigError, Effective
+from skilld.listener import Listener, SocketInUse
+from skilld.rpc.access import build_policy
+from skilld.rpc.dispatch import Dispatcher
+from skilld.rpc.methods import TABLE
+from skilld.rpc.methods.services import Services
+from skilld.rpc.server import Server
+from skilld.skills.indexer import fill_index
+from skilld.skills.registry import Registry
+from skilld.skills.watcher import Watcher
+
+log = logging.getLogger(__name__)
+
+DRAIN_S = 10.0
+# A thread that scans must not keep the event loop from the interpreter for longer than a request may take; Python's
+# default of 5 ms is added to every wake-up of the loop while a scan runs.
+SWITCH_INTERVAL_S = 0.0005
+PROBE_TIMEOUT_S = 5.0
+
+EXIT_OK, EXIT_FAILURE, EXIT_USAGE, EXIT_IN_USE = 0, 1, 2, 3
+
+
+async def serve(effective: Effective, reload: Callable[[], Effective]) -> int:
+    """
+    Serve until SIGTERM or SIGINT.
+
+    Args:
+        effective: The configuration.
+        reload: Reads the configuration again; called at SIGHUP. May raise ConfigError.
+
+    Returns:
+        The exit code of ``skilld serve``: 0 clean end, 1 failure, 2 configuration, 3 socket in use.
+    """
+    settings = effective.config
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    began = time.monotonic()
+    listener: Listener | None = None
+    try:
+        bound = systemd.take_socket(os.environ, os.getpid())
+        if bound is None:
+            listener = Listener(settings.socket)
+            bound = listener.socket
+        address = bound.getsockname()
+        policy = build_policy(settings.access, daemon_uid=os.geteuid(), socket_gid=os.stat(address).st_gid)
+    except SocketInUse as exc:
+        log.error("%s", exc)
+        return EXIT_IN_USE
+    except ConfigError as exc:
+        log.error("%s", exc)
+        if listener:
+            listener.close()
+        return EXIT_USAGE
+    except (OSError, ValueError) as exc:
+        log.error("cannot open the socket %s: %s", settings.socket, exc)
+        return EXIT_FAILURE
+    log.info("skilld %s serves %s on %s", skilld.__version__, ", ".join(settings.skills_dir), address)
+
+    registry = Registry(settings.skills_dir, limit_skills=settings.limits.skills, limit_changes=settings.limits.changes)
+    watcher = Watcher(registry, settings)
+    services = Services(settings, registry, watcher)
+    server = Server(
+        Dispatcher(TABLE, services, settings.limits), settings.limits, events=registry, health=watcher.ready.is_set,
+        policy=policy,
+    )  # fmt: skip
+    services.connection_count = lambda: server.connections
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+    def on_hangup() -> None:
+        systemd.notify(os.environ, f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        _reload(reload, services)
+        systemd.notify(os.environ, "READY=1")
+
+    loop.add_signal_handler(signal.SIGHUP, on_hangup)
+    code = EXIT_OK
+    # The parts that run for as long as the daemon does; one that ends by itself ends it.
+    parts = {
+        asyncio.create_task(watcher.run(), name="watcher"),
+        asyncio.create_task(fill_index(registry, settings.limits.skill_md_bytes), name="indexer"),
+        asyncio.create_task(_announce(registry, watcher, began), name="announce"),
+        asyncio.create_task(_feed_watchdog(address, watcher), name="watchdog"),
+    }
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    try:
+        await server.start(bound)
+        done, _ = await asyncio.wait({*parts, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done - {stopping}:
+            error = task.exception()
+            log.error("%s ended by itself", task.get_name(), exc_info=error)
+            code = EXIT_FAILURE
+    finally:
+        systemd.notify(os.environ, "STOPPING=1")
+        log.info("stopping")
+        await server.close(DRAIN_S)
+        for task in (*parts, stopping):
+            task.cancel()
+        await asyncio.gather(*parts, stopping, return_exceptions=True)
+        if listener:
+            listener.close()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.remove_signal_handler(number)
+    return code
+
+
+async def _announce(registry: Registry, watcher: Watcher, began: float) -> None:
+    """Say that the daemon is ready, once the first scan is done."""
+    await watcher.ready.wait()
+    # What was scanned lives as long as the daemon; the collector need not look at it again and again.
+    gc.freeze()
+    snapshot = registry.snapshot
+    log.info(
+        "ready: %d skills, %d problems, %.2f s", len(snapshot.skills), len(snapshot.problems), time.monotonic() - began
+    )
+    systemd.notify(os.environ, "READY=1")
+    await asyncio.Event().wait()
+
+
+def _reload(read: Callable[[], Effective], services: Services) -> None:
+    """Read the configuration again and scan everything; a mistake in it changes nothing."""
+    try:
+        new = read().config
+    except ConfigError as exc:
+        log.error("the configuration stays as it is: %s", exc)
+        new = services.settings
+    fixed = ("socket", "access", "limits")
+    if any(getattr(new, key) != getattr(services.settings, key) for key in fixed):
+        log.warning("a new value of %s takes effect at the next start", ", ".join(fixed))
+        new = replace(new, **{key: getattr(services.settings, key) for key in fixed})
+    logging.getLogger().setLevel(new.log.level.upper())
+    services.settings = new
+    log.info("scanning everything again")
+    services.watcher.reload(new)
+
+
+async def _feed_watchdog(address: str, watcher: Watcher) -> None:
+    """Tell systemd that the daemon lives, as long as it answers a ping through its own socket."""
+    interval_s = systemd.watchdog_interval_s(os.environ, os.getpid())
+    while interval_s is not None:
+        await asyncio.sleep(interval_s)
+        if watcher.is_alive and await _answers(address):
+            systemd.notify(os.environ, "WATCHDOG=1")
+        else:
+            log.error("the self-probe failed")
+    await asyncio.Event().wait()
+
+
+async def _answers(address: str) -> bool:
+    request = {"jsonrpc": "2.0", "id": 1, "method": "skilld.ping"}
+    try:
+        async with asyncio.timeout(PROBE_TIMEOUT_S):
+            reader, writer = await asyncio.open_unix_connection(address)
+            try:
+                writer.write(json.dumps(request).encode() + b"\n")
+                reply = json.loads(await reader.readline())
+                return bool(reply.get("result") == {})
+            finally:
+                writer.close()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
+    except (OSError, TimeoutError, ValueError):
+        return False

@@ -1,0 +1,116 @@
+"""
+The daemon's own socket file: bound once, taken over when dead, never taken from a living daemon.
+
+Owns: the lock beside the socket, and the file itself until :meth:`Listener.close`.
+
+Source: API, sections 1 and 4; unix(7). A lock file decides between two daemons that start together, which a look at
+the socket alone cannot.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import grp
+import logging
+import os
+import socket
+import stat
+
+log = logging.getLogger(__name__)
+
+SOCKET_MODE = 0o660
+SOCKET_GROUP = "skilld"
+BACKLOG = 1_024
+
+
+class SocketInUse(Exception):
+    """Another daemon answers on the socket, or the path is something else; the text names it."""
+
+
+class Listener:
+    """
+    A bound, listening Unix stream socket at a path.
+
+    Raises:
+        SocketInUse: The path is not ours to take.
+        OSError: It cannot be bound.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = os.path.abspath(path)
+        directory = os.path.dirname(self.path)
+        os.makedirs(directory, mode=0o755, exist_ok=True)
+        self._lock = self._take_lock()
+        try:
+            self._clear_path()
+            self.socket = self._bind()
+        except BaseException:
+            os.close(self._lock)
+            raise
+        state = os.stat(self.path)
+        self._identity = (state.st_dev, state.st_ino)
+
+    def close(self) -> None:
+        """Close the socket and remove its file, if it is still the one that was bound."""
+        self.socket.close()
+        with contextlib.suppress(OSError):
+            state = os.stat(self.path, follow_symlinks=False)
+            if (state.st_dev, state.st_ino) == self._identity:
+                os.unlink(self.path)
+        with contextlib.suppress(OSError):
+            os.unlink(self.path + ".lock")
+        os.close(self._lock)
+
+    def _take_lock(self) -> int:
+        path = self.path + ".lock"
+        while True:
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # A daemon that just ended may have removed the file between our open and our lock.
+                if os.fstat(lock).st_nlink and os.path.samestat(os.fstat(lock), os.stat(path)):
+                    return lock
+            except BlockingIOError:
+                os.close(lock)
+                raise SocketInUse(f"another skilld is running on {self.path}") from None
+            except FileNotFoundError:
+                pass
+            os.close(lock)
+
+    def _clear_path(self) -> None:
+        """Remove a dead socket file; refuse anything else that is there."""
+        try:
+            state = os.stat(self.path, follow_symlinks=False)
+        except FileNotFoundError:
+            return
+        if not stat.S_ISSOCK(state.st_mode):
+            raise SocketInUse(f"{self.path} exists and is no socket")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(1.0)
+            try:
+                probe.connect(self.path)
+            except ConnectionRefusedError:
+                os.unlink(self.path)
+                return
+            except OSError as exc:
+                # A full backlog (EAGAIN) or a slow peer is a living one.
+                raise SocketInUse(f"{self.path} is in use ({errno.errorcode.get(exc.errno or 0, exc)})") from exc
+        raise SocketInUse(f"another daemon answers on {self.path}")
+
+    def _bind(self) -> socket.socket:
+        bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        # Nobody may connect before mode and group are right.
+        umask = os.umask(0o777 & ~0o600)
+        try:
+            bound.bind(self.path)
+        finally:
+            os.umask(umask)
+        try:
+            os.chown(self.path, -1, grp.getgrnam(SOCKET_GROUP).gr_gid)
+        except (KeyError, PermissionError):
+            log.warning("no group %s to give the socket to: it belongs to the daemon's own group", SOCKET_GROUP)
+        os.chmod(self.path, SOCKET_MODE)
+        bound.listen(BACKLOG)
+        return bound

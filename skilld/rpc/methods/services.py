@@ -1,0 +1,36 @@
+"""
+What the method handlers work on: one value that the daemon builds and every call gets.
+
+Owns: nothing; it only names the owners.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from skilld.config import Config
+from skilld.rpc.dispatch import Context as DispatchContext
+from skilld.skills.registry import Registry
+from skilld.skills.watcher import Watcher
+
+
+@dataclass
+class Services:
+    """The parts of a running daemon; ``connection_count`` asks the server, which is built last."""
+
+    settings: Config
+    registry: Registry
+    watcher: Watcher
+    connection_count: Callable[[], int] = lambda: 0
+    started_at_s: float = field(default_factory=time.monotonic)
+
+    async def sync(self, timeout_ms: int | None) -> None:
+        """Wait for the first scan; then, where a time is given, until the disk's changes are indexed (or Busy)."""
+        await self.watcher.ready.wait()
+        if timeout_ms:
+            await self.watcher.sync(timeout_ms / 1000)
+
+
+Context = DispatchContext[Services]
