@@ -21,11 +21,17 @@ from skilld.errors import quote
 
 DEFAULT_CONFIG_PATH = "/etc/skilld/skilld.yaml"
 
+# No setting means anything beyond; a timer or a file offset would overflow.
+LARGEST_NUMBER = 1_000_000_000_000
+
 KIB = 1024
 MIB = 1024 * KIB
 
 # Directories that never hold skills and often hold very many files. Hidden directories are skipped anyway.
 IGNORED_DIRS = ("node_modules", "venv", "__pycache__")
+
+# The cache_dir that means: keep no cache.
+NO_CACHE = "none"
 
 ROLES = ("read", "write", "run", "tee")
 
@@ -217,6 +223,15 @@ def settings(cls: type = Config, prefix: str = "") -> Iterator[Setting]:
         )
 
 
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader without merge keys, which can multiply a small file into gigabytes."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(None, None, "merge keys (<<) are refused", key.start_mark)
+
+
 def parse_config(text: str, source: str) -> dict[str, Any]:
     """
     Parse the text of a configuration file into ``{dotted key: value}``.
@@ -229,9 +244,12 @@ def parse_config(text: str, source: str) -> dict[str, Any]:
         ConfigError: Not YAML, not a mapping, or an unknown key; names the key and the file.
     """
     try:
-        document = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as exc:
+        document = yaml.load(text, _Loader)  # noqa: S506 - a safe loader, made safer
+    except yaml.YAMLError as exc:
         raise ConfigError(f"{source}: {' '.join(str(exc).split())}") from exc
+    # What PyYAML's constructors let through for `!!bool x`, `!!int ""`, `!!timestamp x` and for deep nesting.
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as exc:
+        raise ConfigError(f"{source}: a value does not suit its type or is nested too deep ({exc})") from exc
     known = {setting.key for setting in settings()}
     groups = {key.rsplit(".", 1)[0] for key in known if "." in key}
     values: dict[str, Any] = {}
@@ -331,19 +349,23 @@ def _check(setting: Setting, given: Any, source: str) -> Any:
     if setting.type is tuple:
         separator = ":" if setting.key == "skills_dir" else ","
         parts = given.split(separator) if isinstance(given, str) else given
-        if not isinstance(parts, list | tuple) or not all(isinstance(part, str | int) for part in parts):
+        texts = [_text_of(part, int) for part in parts] if isinstance(parts, list | tuple) else [None]
+        if None in texts:
             raise refuse("must be text or a list of texts")
-        value: Any = tuple(str(part) for part in parts if str(part).strip())
+        value: Any = tuple(text for text in texts if text and text.strip())
+        for text in value:
+            if why := _check_text(text):
+                raise refuse(why)
         if not value and setting.key == "skills_dir":
             raise refuse("must name a directory")
         return value
     if setting.type is str:
         # A path in the file may be a bare number to YAML; a mapping or list is a mistake.
-        if not isinstance(given, str | int | float) or isinstance(given, bool):
+        value = _text_of(given, int, float)
+        if value is None:
             raise refuse("must be text")
-        value = str(given)
-        if "\0" in value:
-            raise refuse("must not hold NUL")
+        if why := _check_text(value):
+            raise refuse(why)
         if setting.choices and value not in setting.choices:
             raise refuse(f"must be one of {', '.join(setting.choices)}")
         return value
@@ -362,6 +384,29 @@ def _check(setting: Setting, given: Any, source: str) -> Any:
             raise ValueError
     except (TypeError, ValueError, OverflowError):
         raise refuse("must be a whole number" if setting.type is int else "must be a number") from None
-    if value != value or value == float("inf") or (setting.minimum is not None and value < setting.minimum):
-        raise refuse(f"must be a finite number of at least {setting.minimum:g}")
+    minimum = setting.minimum or 0
+    # Not a number is neither.
+    if not minimum <= value <= LARGEST_NUMBER:
+        raise refuse(f"must be a number from {minimum:,g} to {LARGEST_NUMBER:,}")
     return value
+
+
+def _text_of(given: Any, *also: type) -> str | None:
+    """Return text, or a number of the types ``also``, as text; None for anything else."""
+    if not isinstance(given, (str, *also)) or isinstance(given, bool):
+        return None
+    try:
+        return str(given)
+    except ValueError:  # Python writes out no number of over 4,300 digits
+        return None
+
+
+def _check_text(text: str) -> str | None:
+    """Return the rule that a text breaks, or None."""
+    if "\0" in text:
+        return "must not hold NUL"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "must be UTF-8"  # no reply could name the path
+    return None

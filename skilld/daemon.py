@@ -22,13 +22,14 @@ from dataclasses import replace
 
 import skilld
 from skilld import systemd
-from skilld.config import ConfigError, Effective
+from skilld.config import NO_CACHE, ConfigError, Effective
 from skilld.listener import Listener, SocketInUse
 from skilld.rpc.access import build_policy
 from skilld.rpc.dispatch import Dispatcher
 from skilld.rpc.methods import TABLE
 from skilld.rpc.methods.services import Services
 from skilld.rpc.server import Server
+from skilld.skills.cache import cache_key, load_cache, save_cache
 from skilld.skills.indexer import fill_index
 from skilld.skills.registry import Registry
 from skilld.skills.watcher import Watcher
@@ -57,6 +58,8 @@ async def serve(effective: Effective, reload: Callable[[], Effective]) -> int:
     """
     settings = effective.config
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    # The first scan makes nothing but values that stay; _announce turns the collector on again.
+    gc.disable()
     began = time.monotonic()
     listener: Listener | None = None
     try:
@@ -64,7 +67,7 @@ async def serve(effective: Effective, reload: Callable[[], Effective]) -> int:
         if bound is None:
             listener = Listener(settings.socket)
             bound = listener.socket
-        address = bound.getsockname()
+        address = listener.path if listener else str(bound.getsockname())
         policy = build_policy(settings.access, daemon_uid=os.geteuid(), socket_gid=os.stat(address).st_gid)
     except SocketInUse as exc:
         log.error("%s", exc)
@@ -82,6 +85,10 @@ async def serve(effective: Effective, reload: Callable[[], Effective]) -> int:
     registry = Registry(settings.skills_dir, limit_skills=settings.limits.skills, limit_changes=settings.limits.changes)
     watcher = Watcher(registry, settings)
     services = Services(settings, registry, watcher)
+    if settings.cache_dir != NO_CACHE:
+        cached = await asyncio.to_thread(load_cache, settings.cache_dir, _cache_key(services))
+        if cached is not None:
+            registry.remember(cached)
     server = Server(
         Dispatcher(TABLE, services, settings.limits), settings.limits, events=registry, health=watcher.ready.is_set,
         policy=policy,
@@ -104,6 +111,7 @@ async def serve(effective: Effective, reload: Callable[[], Effective]) -> int:
         asyncio.create_task(watcher.run(), name="watcher"),
         asyncio.create_task(fill_index(registry, settings.limits.skill_md_bytes), name="indexer"),
         asyncio.create_task(_announce(registry, watcher, began), name="announce"),
+        asyncio.create_task(_cache_when_indexed(services), name="cache"),
         asyncio.create_task(_feed_watchdog(address, watcher), name="watchdog"),
     }
     stopping = asyncio.create_task(stop.wait(), name="stop")
@@ -121,6 +129,7 @@ async def serve(effective: Effective, reload: Callable[[], Effective]) -> int:
         for task in (*parts, stopping):
             task.cancel()
         await asyncio.gather(*parts, stopping, return_exceptions=True)
+        await _save_cache(services)
         if listener:
             listener.close()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -133,12 +142,45 @@ async def _announce(registry: Registry, watcher: Watcher, began: float) -> None:
     await watcher.ready.wait()
     # What was scanned lives as long as the daemon; the collector need not look at it again and again.
     gc.freeze()
+    gc.enable()
     snapshot = registry.snapshot
     log.info(
         "ready: %d skills, %d problems, %.2f s", len(snapshot.skills), len(snapshot.problems), time.monotonic() - began
     )
     systemd.notify(os.environ, "READY=1")
     await asyncio.Event().wait()
+
+
+async def _cache_when_indexed(services: Services) -> None:
+    """Save the cache once search knows every skill, so that a daemon that is killed later has not worked in vain."""
+    await services.watcher.ready.wait()
+    await services.registry.is_indexed.wait()
+    await _save_cache(services)
+    await asyncio.Event().wait()
+
+
+async def _save_cache(services: Services) -> None:
+    """Save what is known now, if it is whole and not saved yet; a disk that refuses costs only time."""
+    registry, directory = services.registry, services.settings.cache_dir
+    is_whole = services.watcher.ready.is_set() and registry.is_indexed.is_set()
+    if directory == NO_CACHE or not is_whole or services.cached_revision == registry.snapshot.revision:
+        return
+    revision = registry.snapshot.revision
+    entries = tuple(dict(known) for known in registry.entries)
+    try:
+        index_state = await asyncio.to_thread(registry.index.dump)
+        # The dump is of one revision only if nothing changed meanwhile; else the end of the daemon saves it.
+        if registry.snapshot.revision == revision:
+            await asyncio.to_thread(save_cache, directory, _cache_key(services), entries, index_state)
+            services.cached_revision = revision
+    except OSError as exc:
+        log.warning("the cache is not saved: %s", exc)
+    except RuntimeError:  # the index changed under the dump's hands
+        log.debug("the cache is not saved: the library is changing")
+
+
+def _cache_key(services: Services) -> str:
+    return cache_key(services.registry.roots, services.watcher.rescanner.limits)
 
 
 def _reload(read: Callable[[], Effective], services: Services) -> None:

@@ -42,26 +42,33 @@ class Listener:
         self.path = os.path.abspath(path)
         directory = os.path.dirname(self.path)
         os.makedirs(directory, mode=0o755, exist_ok=True)
-        self._lock = self._take_lock()
+        self._lock: int | None = self._take_lock()
         try:
-            self._clear_path()
+            self._check_path()
             self.socket = self._bind()
         except BaseException:
-            os.close(self._lock)
+            self._drop_lock()
             raise
         state = os.stat(self.path)
         self._identity = (state.st_dev, state.st_ino)
 
     def close(self) -> None:
-        """Close the socket and remove its file, if it is still the one that was bound."""
+        """Close the socket and remove its file, if it is still the one that was bound. A second call does nothing."""
+        if self._lock is None:
+            return
         self.socket.close()
         with contextlib.suppress(OSError):
             state = os.stat(self.path, follow_symlinks=False)
             if (state.st_dev, state.st_ino) == self._identity:
                 os.unlink(self.path)
-        with contextlib.suppress(OSError):
-            os.unlink(self.path + ".lock")
-        os.close(self._lock)
+        self._drop_lock()
+
+    def _drop_lock(self) -> None:
+        if self._lock is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(self.path + ".lock")
+            os.close(self._lock)
+            self._lock = None
 
     def _take_lock(self) -> int:
         path = self.path + ".lock"
@@ -79,8 +86,8 @@ class Listener:
                 pass
             os.close(lock)
 
-    def _clear_path(self) -> None:
-        """Remove a dead socket file; refuse anything else that is there."""
+    def _check_path(self) -> None:
+        """Refuse a path at which anything but a dead socket is."""
         try:
             state = os.stat(self.path, follow_symlinks=False)
         except FileNotFoundError:
@@ -92,25 +99,33 @@ class Listener:
             try:
                 probe.connect(self.path)
             except ConnectionRefusedError:
-                os.unlink(self.path)
-                return
+                return  # dead: what is bound takes its place
             except OSError as exc:
                 # A full backlog (EAGAIN) or a slow peer is a living one.
                 raise SocketInUse(f"{self.path} is in use ({errno.errorcode.get(exc.errno or 0, exc)})") from exc
         raise SocketInUse(f"another daemon answers on {self.path}")
 
     def _bind(self) -> socket.socket:
+        """Make the socket under another name, so that it appears at its path ready: listening, with mode and group."""
+        staged = f"{self.path}.{os.getpid()}"
         bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        # Nobody may connect before mode and group are right.
-        umask = os.umask(0o777 & ~0o600)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(staged)
+        umask = os.umask(0o177)
         try:
-            bound.bind(self.path)
+            bound.bind(staged)
         finally:
             os.umask(umask)
         try:
-            os.chown(self.path, -1, grp.getgrnam(SOCKET_GROUP).gr_gid)
-        except (KeyError, PermissionError):
-            log.warning("no group %s to give the socket to: it belongs to the daemon's own group", SOCKET_GROUP)
-        os.chmod(self.path, SOCKET_MODE)
-        bound.listen(BACKLOG)
+            try:
+                os.chown(staged, -1, grp.getgrnam(SOCKET_GROUP).gr_gid)
+            except (KeyError, PermissionError):
+                log.warning("no group %s to give the socket to: it belongs to the daemon's own group", SOCKET_GROUP)
+            os.chmod(staged, SOCKET_MODE)
+            bound.listen(BACKLOG)
+            os.rename(staged, self.path)
+        except BaseException:
+            bound.close()
+            os.unlink(staged)
+            raise
         return bound

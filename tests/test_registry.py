@@ -217,7 +217,7 @@ def test_search_never_answers_with_what_is_replaced(tmp_path: Path) -> None:
     skill = replace(skill, skill_md_sha256=hashlib.sha256((tmp_path / "SKILL.md").read_bytes()).hexdigest())
     document = prepare_skill(skill, 1_000)
     assert document is not None
-    registry.apply([Scanned(0, "", (replace(first, skill=skill),))], {"a": document})
+    registry.apply([Scanned(0, "", (replace(first, skill=skill),))], {("/r", "a"): document})
     assert [hit.id for hit in registry.index.search("quokka", 10).hits] == ["a"]
     put(registry, entry("a", "new"))
     assert registry.index.search("quokka", 10).hits == ()

@@ -435,6 +435,18 @@ async def test_two_roots(tmp_path: Path) -> None:
         assert registry.snapshot.problems == ()
 
 
+async def test_search_follows_the_root_that_wins(tmp_path: Path) -> None:
+    """Search knows the words of the skill that is served, not of the one that is hidden by it."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    save(first / "pdf", "quokka")
+    save(second / "pdf", "wombat")
+    async with watching(first, second) as (registry, watcher):
+        assert [registry.index.search(word, 5).total for word in ("quokka", "wombat")] == [1, 0]
+        save(second / "pdf", "numbat")
+        await watcher.sync(SYNC_S)
+        assert [registry.index.search(word, 5).total for word in ("quokka", "numbat")] == [1, 0]
+
+
 async def test_ignored_directories_make_no_work(tmp_path: Path) -> None:
     """What happens in hidden and ignored directories marks nothing as stale."""
     for name in (".git", "node_modules"):
@@ -493,6 +505,7 @@ async def test_too_many_directories_are_polled(tmp_path: Path) -> None:
 async def test_a_sweep_finds_what_events_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An edit without an event is found by the next sweep, counted, and the watch is built anew."""
     save(tmp_path / "pdf", "old")
+    os.utime(tmp_path / "pdf/SKILL.md", (1, 1))  # a young file is looked at twice
     monkeypatch.setattr(watcher_module, "EVENT_SLACK_S", 0.0)
     async with watching(tmp_path, **{"watch.sweep_interval_s": 0.1}) as (registry, watcher):
         await until_mode(registry, watcher, "inotify")

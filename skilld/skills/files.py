@@ -28,6 +28,7 @@ from skilld.skills.model import Finding, Resource
 RACY_NS = 20_000_000
 
 _READ_BYTES = 1 << 20
+_64_BITS = (1 << 64) - 1
 # The target of a SKILL.md that is a link stands beside the listing under this path, which no file can have.
 TARGET = b""
 # Stands for all files beyond the limit, so that they count as a change only when the limit does.
@@ -57,9 +58,9 @@ class FileState:
 
 def identity_of(state: os.stat_result) -> bytes:
     """Pack what tells one state of a file from the next."""
-    return struct.pack(
-        "4Q2q", state.st_dev, state.st_ino, state.st_mode, state.st_size, state.st_mtime_ns, state.st_ctime_ns
-    )
+    # Nanoseconds since 1970 leave 64 bits in 2262; file systems hold later times.
+    times = (state.st_mtime_ns & _64_BITS, state.st_ctime_ns & _64_BITS)
+    return struct.pack("6Q", state.st_dev, state.st_ino, state.st_mode, state.st_size, *times)
 
 
 def list_files(
@@ -70,30 +71,34 @@ def list_files(
 
     Args:
         children: The directory's own entries, sorted by name.
-        limit_count: At most so many; then one finding.
+        limit_count: At most so many, below at most as many directories; then one finding.
         findings: Gets a warning for each thing that cannot be read.
     """
-    count = 0
+    count = directory_count = 0
     pending: list[tuple[bytes, Sequence[os.DirEntry[bytes]]]] = [(b"", children)]
     while pending:
         prefix, entries = pending.pop()
         for entry in entries:
             path = prefix + entry.name
             try:
-                if entry.is_dir(follow_symlinks=False):
+                is_directory = entry.is_dir(follow_symlinks=False)
+                if (directory_count if is_directory else count) == limit_count:
+                    kind = "directories" if is_directory else "files"
+                    message = f"more than {limit_count:,} {kind} (limits.skill_files)"
+                    findings.append(Finding("warning", message, "digest"))
+                    yield FileState(_BEYOND, _BEYOND, 0, None, "?")
+                    return
+                if is_directory:
+                    directory_count += 1
                     with os.scandir(entry.path) as listing:
                         pending.append((path + b"/", sorted(listing, key=lambda child: child.name)))
                     continue
+                count += 1
                 state = entry.stat(follow_symlinks=False)
             except OSError as exc:
                 findings.append(Finding("warning", f"{show(path)} cannot be read: {exc.strerror}"))
                 yield FileState(path, b"", 0, None, "?")
                 continue
-            if count == limit_count:
-                findings.append(Finding("warning", f"more than {limit_count:,} files (limits.skill_files)", "digest"))
-                yield FileState(_BEYOND, _BEYOND, 0, None, "?")
-                return
-            count += 1
             mark = "?"
             if stat.S_ISREG(state.st_mode):
                 mark = "*" if state.st_mode & 0o111 else " "
@@ -114,7 +119,7 @@ def hash_files(
 
     Args:
         directory: The skill directory.
-        files: As listed; those with a hash keep it.
+        files: As listed; those with a hash keep it, within the limit.
         known: The last scan's; a file of the same identity is not read again.
         limit_bytes: Files beyond so many bytes in all stay without a hash, with a warning.
         findings: Gets a warning for each file that cannot be read.
@@ -130,7 +135,10 @@ def hash_files(
             limit_bytes -= file.size
         old = before.get(file.path)
         sha256, racy = file.sha256, False
-        if sha256 is not None or file.mark == "?" or limit_bytes < 0:
+        if file.mark == "?" or limit_bytes < 0:
+            hashed.append(replace(file, sha256=None))
+            continue
+        if sha256 is not None:
             hashed.append(file)
             continue
         if old is not None and old.sha256 is not None and old.identity == file.identity:
@@ -142,7 +150,8 @@ def hash_files(
         if sha256 is None:
             findings.append(Finding("warning", f"{show(file.path)} cannot be read"))
         is_racy = is_racy or racy
-        hashed.append(replace(file, sha256=sha256, identity=b"" if racy else file.identity))
+        # What could not be read is read again: the reason may have been a passing one, such as too many open files.
+        hashed.append(replace(file, sha256=sha256, identity=b"" if racy or sha256 is None else file.identity))
     if limit_bytes < 0:
         findings.append(Finding("warning", "larger than limits.skill_bytes allows", "digest"))
     return tuple(hashed), is_racy
@@ -268,4 +277,4 @@ def _real(directory: bytes, files: Sequence[FileState]) -> bytes:
 
 
 def _is_below(path: bytes, base: bytes) -> bool:
-    return path.startswith(base + b"/")
+    return path == base or path.startswith(base + b"/")

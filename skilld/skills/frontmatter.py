@@ -53,7 +53,7 @@ def parse_skill_md(content: bytes, dir_name: str | None) -> SkillText:
     text, findings = decode(content)
     parts = split(text)
     if parts.first_line > 1:
-        findings.append(Finding("warning", "text before the opening '---'", line=1))
+        findings.append(Finding("warning", "blank lines before the opening '---'", line=1))
     fields, written, more = parse_yaml(parts.yaml, parts.first_line + 1)
     findings += more
     for field in TEXT_FIELDS:
@@ -64,7 +64,8 @@ def parse_skill_md(content: bytes, dir_name: str | None) -> SkillText:
     texts = {field: written[field].strip() for field in TEXT_FIELDS if written.get(field, "").strip()}
     if "description" not in texts:
         raise FrontmatterError("description is missing", parts.first_line, "description")
-    findings += check_fields(fields, texts, dir_name)
+    # The specification's limits count blanks at the ends too.
+    findings += check_fields(fields, {field: written[field] for field in texts}, dir_name)
     return SkillText(
         name=texts.get("name"),
         description=texts["description"],

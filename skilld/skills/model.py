@@ -33,6 +33,9 @@ RESERVED_NAMES = ("search", "problems", "prompt", "changes", "validate", "attest
 # The folders that the specification names; each has a list of its own in a Skill.
 FOLDERS = ("scripts", "references", "assets")
 
+_FIRST_SECOND = datetime(1, 1, 1, tzinfo=UTC).timestamp()
+_LAST_SECOND = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
+
 Severity: TypeAlias = Literal["error", "warning"]
 
 
@@ -140,7 +143,9 @@ class Skill:
             "metadata": self.metadata,
             "allowed_tools": None if self.allowed_tools is None else list(self.allowed_tools),
         }
-        modified = datetime.fromtimestamp(self.modified_ns / 1e9, UTC)
+        # Some file systems hold years that RFC 3339 cannot write.
+        modified_s = min(max(self.modified_ns / 1e9, _FIRST_SECOND), _LAST_SECOND)
+        modified = datetime.fromtimestamp(modified_s, UTC)
         return {
             **self.summary(),
             **{key: value for key, value in optional.items() if value is not None},

@@ -65,7 +65,7 @@ def count_directories(directories: Iterable[str], limit: int) -> int:
         try:
             with os.scandir(path) as listing:
                 for child in listing:
-                    if not child.is_dir():
+                    if not _is_dir(child):
                         continue
                     if not child.is_symlink():
                         pending.append((child.path, above))
@@ -77,3 +77,10 @@ def count_directories(directories: Iterable[str], limit: int) -> int:
         except OSError:
             continue
     return count
+
+
+def _is_dir(child: os.DirEntry[bytes]) -> bool:
+    try:
+        return child.is_dir()
+    except OSError:  # a link that loops
+        return False

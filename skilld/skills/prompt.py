@@ -8,6 +8,7 @@ Source: Agent Skills client implementation guide, "Disclose" and "Activate"; ``s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 
@@ -46,13 +47,11 @@ def activation(skill: Skill, body: str, limit_resources: int) -> str:
         body: Its body.
         limit_resources: Files beyond so many are not listed; the block says how many.
     """
-    # A body cannot end the block that it stands in.
-    body = body.strip().replace("</skill_content", "&lt;/skill_content")
     lines = [
         f'<skill_content name="{escape(skill.name)}">',
-        body,
+        _inside(body.strip()),
         "",
-        f"Skill directory: {skill.path}",
+        f"Skill directory: {_inside(skill.path)}",
         "Relative paths in this skill are relative to the skill directory.",
     ]
     if skill.resources:
@@ -65,3 +64,8 @@ def activation(skill: Skill, body: str, limit_resources: int) -> str:
             lines.append(f"  <!-- {left_out} more files are not listed -->")
         lines.append("</skill_resources>")
     return "\n".join([*lines, "</skill_content>"])
+
+
+def _inside(text: str) -> str:
+    """Keep a text from ending the block that it stands in, and leave it readable."""
+    return re.sub(r"<(?=/\s*skill_content)", "&lt;", text, flags=re.IGNORECASE)

@@ -11,11 +11,16 @@ Source: openat(2), "Rationale"; API, ``skills.read_file``.
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
 import stat
 
 from skilld.errors import FileNotFound, quote
 from skilld.skills.model import Skill
+
+# Far above any limit on a SKILL.md; keeps the look at one from taking long.
+LINKED_LIMIT_BYTES = 64 * 1024 * 1024
 
 
 def check_path(path: str) -> None:
@@ -39,19 +44,18 @@ def read_slice(skill: Skill, path: str, offset: int, limit: int) -> tuple[bytes,
         limit: Bytes to read at most.
 
     Returns:
-        The bytes, cut back to a whole UTF-8 character where the slice would end in the middle of one; and the file's
-        size.
+        The bytes, cut back to a whole character where UTF-8 text would end in the middle of one; and the file's size.
 
     Raises:
         FileNotFound: No such file, or it is not a regular file inside the skill.
     """
     try:
-        descriptor = _open_below(skill.path, path)
+        descriptor = _open_below(skill, path)
         try:
             state = os.fstat(descriptor)
             if not stat.S_ISREG(state.st_mode):
-                raise OSError("not a regular file")
-            content = os.pread(descriptor, limit, offset)
+                raise OSError(errno.EINVAL, "not a regular file")
+            content = os.pread(descriptor, limit, offset) if offset <= state.st_size else b""
         finally:
             os.close(descriptor)
     # ValueError: the path is no text that the file system can hold.
@@ -61,18 +65,15 @@ def read_slice(skill: Skill, path: str, offset: int, limit: int) -> tuple[bytes,
     return (content if offset + len(content) >= size else _whole_characters(content)), size
 
 
-def _open_below(directory: str, path: str) -> int:
-    """Open a file below a directory; only its SKILL.md may be a link that leads out."""
+def _open_below(skill: Skill, path: str) -> int:
+    """Open a file below a skill directory; only its SKILL.md may be a link that leads out."""
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
-    full = f"{directory}/{path}"
-    if path in ("SKILL.md", "skill.md"):
-        if not stat.S_ISREG(os.stat(full).st_mode):
-            raise OSError("not a regular file")
-        return os.open(full, flags)
-    base = os.path.realpath(directory)
-    real = os.path.realpath(full)
-    if not real.startswith(base + "/"):
-        raise OSError("leads out of the skill")
+    base = os.path.realpath(skill.path)
+    real = os.path.realpath(f"{skill.path}/{path}")
+    if not real.startswith(base.rstrip("/") + "/"):
+        if path != os.path.basename(skill.skill_md):
+            raise OSError(errno.EXDEV, "leads out of the skill")
+        return _open_linked_skill_md(skill, flags)
     current = os.open(base, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         *parents, name = os.path.relpath(real, base).split("/")
@@ -81,18 +82,34 @@ def _open_below(directory: str, path: str) -> int:
             os.close(current)
             current = below
         if not stat.S_ISREG(os.stat(name, dir_fd=current, follow_symlinks=False).st_mode):
-            raise OSError("not a regular file")
+            raise OSError(errno.EINVAL, "not a regular file")
         return os.open(name, flags | os.O_NOFOLLOW, dir_fd=current)
     finally:
         os.close(current)
 
 
+def _open_linked_skill_md(skill: Skill, flags: int) -> int:
+    """Open a SKILL.md outside the skill directory, if it holds what was indexed: the link may lead elsewhere by now."""
+    if not stat.S_ISREG(os.stat(skill.skill_md).st_mode):
+        raise OSError(errno.EINVAL, "not a regular file")
+    descriptor = os.open(skill.skill_md, flags)
+    try:
+        if os.fstat(descriptor).st_size > LINKED_LIMIT_BYTES:
+            raise OSError(errno.EFBIG, "too large to be a SKILL.md")
+        with open(descriptor, "rb", closefd=False) as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != skill.skill_md_sha256:
+                raise OSError(errno.ESTALE, "not the SKILL.md that was indexed")
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
 def _whole_characters(content: bytes) -> bytes:
-    """Cut an unfinished UTF-8 character off the end, where there is a whole one before it."""
-    for length in range(1, min(4, len(content))):
-        lead = content[-length]
-        if lead & 0xC0 == 0x80:
-            continue  # a byte that continues a character
-        needed = 2 if lead & 0xE0 == 0xC0 else 3 if lead & 0xF0 == 0xE0 else 4 if lead & 0xF8 == 0xF0 else 1
-        return content[:-length] if length < needed and length < len(content) else content
+    """Cut an unfinished character off the end of UTF-8 text, where there is a whole one before it."""
+    try:
+        content.decode()
+    except UnicodeDecodeError as exc:
+        if exc.reason == "unexpected end of data" and exc.start > 0:
+            return content[: exc.start]
     return content

@@ -22,12 +22,16 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from skilld.errors import SkillNotFound
 from skilld.skills.digest import manifest, manifest_digest
 from skilld.skills.model import Finding, Problem, Skill
 from skilld.skills.scanner import Entry
 from skilld.skills.search import Index, Prepared
+
+if TYPE_CHECKING:
+    from skilld.skills.cache import Cached
 
 log = logging.getLogger(__name__)
 
@@ -143,6 +147,10 @@ class Registry:
         self.entries: list[dict[str, Entry]] = [{} for _ in roots]
         self.index = Index()
         self.unindexed: dict[str, Skill] = {}
+        # What an earlier daemon knew, until the first scan has shown what of it still holds.
+        self.remembered: Cached | None = None
+        # Set while search knows every skill.
+        self.is_indexed = asyncio.Event()
         self._entry_ids: list[list[str]] = [[] for _ in roots]
         self._counter = 0
         self._history: deque[Change] = deque()
@@ -159,13 +167,14 @@ class Registry:
         # "/" sorts before every character that may follow it in a path below; "0" is the next one.
         return found + ids[bisect_left(ids, below + "/") : bisect_left(ids, below + "0")]
 
-    def apply(self, results: Iterable[Scanned], prepared: Mapping[str, Prepared]) -> Change | None:
+    def apply(self, results: Iterable[Scanned], prepared: Mapping[tuple[str, str], Prepared]) -> Change | None:
         """
         Make what a scan found the truth, in one step.
 
         Args:
             results: What was scanned; every known entry in a scanned part that is not among its entries is gone.
-            prepared: Search documents of changed skills by id; changed skills without one go to ``unindexed``.
+            prepared: Search documents of changed skills by root and id; changed skills without one go to
+                ``unindexed``.
 
         Returns:
             The change, which subscribers have been told; None where no skill changed.
@@ -201,7 +210,7 @@ class Registry:
         elif below in found and not is_there:
             insort(ids, below)
 
-    def _swap(self, touched: Iterable[str], prepared: Mapping[str, Prepared]) -> Change | None:
+    def _swap(self, touched: Iterable[str], prepared: Mapping[tuple[str, str], Prepared]) -> Change | None:
         old = self.snapshot
         skills, names, problems = dict(old.skills), dict(old.ids_by_name), dict(old.problems_by_entry)
         sorted_ids = list(old.ids)
@@ -278,16 +287,31 @@ class Registry:
                 problems[number, id] = tuple(found)
         return None if winner is None or is_full else winner.skill
 
-    def _index(self, change: Change, skills: Mapping[str, Skill], prepared: Mapping[str, Prepared]) -> None:
+    def _index(self, change: Change, skills: Mapping[str, Skill], prepared: Mapping[tuple[str, str], Prepared]) -> None:
         for id in (*change.updated, *change.removed):
             self.unindexed.pop(id, None)
-            if id not in prepared:
-                self.index.remove(id)
+            self.index.remove(id)
         for id in (*change.added, *change.updated):
-            if id in prepared:
-                self.index.add(prepared[id])
-            else:
+            document = prepared.get((skills[id].root, id))
+            if document is not None:
+                self.index.add(document)
+            elif not self._is_remembered(skills[id]):
                 self.unindexed[id] = skills[id]
+        self._note_indexed()
+
+    def _note_indexed(self) -> None:
+        if self.unindexed:
+            self.is_indexed.clear()
+        else:
+            self.is_indexed.set()
+
+    def _is_remembered(self, skill: Skill) -> bool:
+        """Tell whether the index that was taken over was made of this very skill."""
+        if self.remembered is None or skill.id not in self.index:
+            return False
+        # Only the entry that won when the cache was made is in the index.
+        winner = next((entries[skill.id] for entries in self.remembered.entries if skill.id in entries), None)
+        return winner is not None and winner.skill is skill
 
     def set_roots(self, roots: tuple[str, ...]) -> None:
         """Take other roots; what is known of those that stay is kept, the rest waits for a scan."""
@@ -300,12 +324,32 @@ class Registry:
         self.snapshot = replace(self.snapshot, problems_by_entry={})
         self._swap(touched, {})
 
+    def remember(self, cached: Cached) -> None:
+        """Take what an earlier daemon knew, before the first scan; nothing of it is served until a scan confirms it."""
+        self.remembered = cached
+        self.index = cached.index
+
+    def known(self, root_number: int) -> Mapping[str, Entry]:
+        """Return the entries of a root that a scan need not read again where nothing changed."""
+        if self.remembered is not None:
+            return self.remembered.entries[root_number]
+        return self.entries[root_number]
+
+    def forget_remembered(self) -> None:
+        """The first scan is done: drop what it did not confirm."""
+        if self.remembered is None:
+            return
+        self.remembered = None
+        for id in [id for id in self.index.ids() if id not in self.snapshot.skills or id in self.unindexed]:
+            self.index.remove(id)
+
     def add_to_index(self, skill: Skill, document: Prepared | None) -> None:
         """Take a document that was prepared in the background; drop it where the skill has changed since."""
         if self.unindexed.get(skill.id) is skill:
             del self.unindexed[skill.id]
             if document is not None:
                 self.index.add(document)
+            self._note_indexed()
 
     def _remember(self, change: Change) -> None:
         self._history.append(change)

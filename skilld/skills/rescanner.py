@@ -39,7 +39,7 @@ class _Found:
     """What the scanning thread brings back; ``still_there`` are directories whose skill is gone or broken."""
 
     results: list[Scanned]
-    prepared: dict[str, Prepared]
+    prepared: dict[tuple[str, str], Prepared]
     still_there: set[Unit]
 
 
@@ -114,6 +114,7 @@ class Rescanner:
         if len(whole) == len(self.registry.roots):
             self.full_scan_s = loop.time() - began
             self.last_full_scan = datetime.now(UTC)
+            self.registry.forget_remembered()
             self.last_found = (*change.added, *change.updated, *change.removed) if change else ()
             self.ready.set()
         async with self._scanned:
@@ -126,20 +127,24 @@ class Rescanner:
         changed: list[Entry] = []
         still_there = set()
         for number, below in units:
-            root, known = self.registry.roots[number], self.registry.entries[number]
+            root, known = self.registry.roots[number], self.registry.known(number)
             entries = tuple(scan(root, below, known, self.limits))
             results.append(Scanned(number, below, entries))
             changed += [entry for entry in entries if known.get(entry.id) is not entry]
             served = {entry.id for entry in entries if entry.skill is not None}
             for id in self.registry.ids_below(number, below):
-                if known[id].skill is not None and id not in served and os.path.isdir(f"{root}/{id}"):
+                if (
+                    self.registry.entries[number][id].skill is not None
+                    and id not in served
+                    and os.path.isdir(f"{root}/{id}")
+                ):
                     still_there.add((number, id))
         prepared = {}
-        if len(changed) <= PREPARE_LIMIT:
-            for entry in changed:
-                document = prepare_skill(entry.skill, self.limits.skill_md_bytes) if entry.skill else None
-                if document is not None:
-                    prepared[entry.id] = document
+        skills = [entry.skill for entry in changed if entry.skill is not None]
+        for skill in skills if len(skills) <= PREPARE_LIMIT else ():
+            document = prepare_skill(skill, self.limits.skill_md_bytes)
+            if document is not None:
+                prepared[skill.root, skill.id] = document
         return _Found(results, prepared, still_there)
 
     def _hold_back(self, result: Scanned, still_there: set[Unit]) -> Scanned:

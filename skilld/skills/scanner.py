@@ -16,7 +16,7 @@ import errno
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from skilld.skills.files import (
     TARGET,
@@ -29,10 +29,15 @@ from skilld.skills.files import (
     list_files,
     read_regular,
     resources_of,
+    show,
 )
 from skilld.skills.frontmatter import body_of, parse_skill_md
 from skilld.skills.lenient_yaml import FrontmatterError
 from skilld.skills.model import SKILL_FILE_NAMES, Finding, Problem, Skill
+
+# How often links behind links may lead to one directory: twenty directories, each with links to all the others, make
+# millions of paths of six parts.
+FOLLOW_LIMIT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,10 @@ class ScanLimits:
     depth: int
     ignore: frozenset[str]
 
+    def key(self) -> tuple[object, ...]:
+        """What two scans with the same results share, in a form that is the same in every process."""
+        return (self.skill_md_bytes, self.skill_files, self.skill_bytes, self.depth, tuple(sorted(self.ignore)))
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -56,7 +65,7 @@ class Entry:
     another look is due.
     """
 
-    id: str
+    id: str  # ends in "/" where the path is not UTF-8, so that it is no skill's
     files: tuple[FileState, ...]
     skill: Skill | None
     problems: tuple[Problem, ...]
@@ -78,17 +87,17 @@ def scan(root: str, below: str, known: Mapping[str, Entry], limits: ScanLimits) 
     parts = [part for part in os.fsencode(below).split(b"/") if part]
     if any(walk.skips(part) for part in parts) or len(parts) > limits.depth:
         return
-    path, crossed = walk.root_path, _cross((), walk.root_path)
+    path, place = walk.root_path, _Place(os.path.realpath(walk.root_path))
     for part in parts:
         # What lies inside a skill is one of its files.
         if path != walk.root_path and any(os.path.lexists(path + b"/" + name) for name in SKILL_FILE_NAMES):
             return
         path += b"/" + part
-        if os.path.islink(path):
-            if _is_loop(crossed, path):
-                return
-            crossed = _cross(crossed, path)
-    yield from walk.directory(b"/".join(parts), crossed)
+        below_place = place.behind_link(part) if os.path.islink(path) else place.below(part)
+        if below_place is None:
+            return
+        place = below_place
+    yield from walk.directory(b"/".join(parts), place)
 
 
 def read_body(skill: Skill, limit_bytes: int) -> str | None:
@@ -108,34 +117,46 @@ def read_body(skill: Skill, limit_bytes: int) -> str | None:
     return body_of(content)
 
 
-def _cross(crossed: tuple[bytes, ...], path: bytes) -> tuple[bytes, ...]:
-    """Note the real path of the directory that holds a link, or of the root: what a loop would lead back to."""
-    return (*crossed, os.path.realpath(os.path.dirname(path)))
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """
+    Where a walk is: the directory's real path, and those of the directories in which the links stood that led to it.
+    """
 
+    real: bytes
+    crossed: tuple[bytes, ...] = ()
 
-def _is_loop(crossed: tuple[bytes, ...], path: bytes) -> bool:
-    """Tell whether a link leads back to a directory that the walk is in."""
-    target = os.path.realpath(path)
-    above = (*crossed[1:], os.path.realpath(os.path.dirname(path)))
-    return any(place == target or place.startswith(target + b"/") for place in above)
+    @property
+    def is_linked(self) -> bool:
+        return bool(self.crossed)
+
+    def below(self, name: bytes) -> _Place:
+        return _Place(self.real.rstrip(b"/") + b"/" + name, self.crossed)
+
+    def behind_link(self, name: bytes) -> _Place | None:
+        """Return where a link in this directory leads; None where that is a directory that the walk is in."""
+        target = os.path.realpath(self.real + b"/" + name)
+        inside = target.rstrip(b"/") + b"/"
+        crossed = (*self.crossed, self.real)
+        if any((place + b"/").startswith(inside) for place in crossed):
+            return None
+        return _Place(target, crossed)
 
 
 @dataclass(frozen=True, slots=True)
 class _Walk:
-    """
-    One walk through a root. A method's ``crossed`` holds the real paths of the directories in which the links stood
-    that led to it, the root's parent first.
-    """
+    """One walk through a root; ``followed`` counts how often links behind links have led to a real path."""
 
     root: str
     root_path: bytes
     known: Mapping[str, Entry]
     limits: ScanLimits
+    followed: dict[bytes, int] = field(default_factory=dict)
 
     def skips(self, name: bytes) -> bool:
         return name.startswith(b".") or os.fsdecode(name) in self.limits.ignore
 
-    def directory(self, relative: bytes, crossed: tuple[bytes, ...]) -> Iterator[Entry]:
+    def directory(self, relative: bytes, place: _Place) -> Iterator[Entry]:
         path = self.root_path + b"/" + relative if relative else self.root_path
         try:
             with os.scandir(path) as listing:
@@ -143,13 +164,13 @@ class _Walk:
         except OSError as exc:
             if exc.errno not in (errno.ENOENT, errno.ENOTDIR):
                 finding = Finding("error", f"cannot be read: {exc.strerror}")
-                yield self.broken(relative, finding, len(crossed) > 1)
+                yield self.broken(relative, finding, place.is_linked)
             return
         if relative:
             names = {child.name for child in children}
             for skill_md in SKILL_FILE_NAMES:
                 if skill_md in names:
-                    yield self.skill(relative, skill_md, children, len(crossed) > 1)
+                    yield self.skill(relative, skill_md, children, place.is_linked)
                     return
             if relative.count(b"/") + 1 == self.limits.depth:
                 return
@@ -158,24 +179,35 @@ class _Walk:
                 continue
             below = relative + b"/" + child.name if relative else child.name
             if not child.is_symlink():
-                yield from self.directory(below, crossed)
-            elif not _is_loop(crossed, child.path):
-                yield from self.directory(below, _cross(crossed, child.path))
+                yield from self.directory(below, place.below(child.name))
+            elif behind := place.behind_link(child.name):
+                yield from self.link(below, behind)
+
+    def link(self, relative: bytes, place: _Place) -> Iterator[Entry]:
+        """Follow a link to a directory, unless it leads once too often to the same place."""
+        count = 0
+        if len(place.crossed) > 1:
+            count = self.followed[place.real] = self.followed.get(place.real, 0) + 1
+        if count <= FOLLOW_LIMIT:
+            yield from self.directory(relative, place)
+        elif count == FOLLOW_LIMIT + 1:
+            message = f"not followed: more than {FOLLOW_LIMIT} paths lead through links to {show(place.real)}"
+            yield self.broken(relative, Finding("error", message), True)
 
     def broken(self, relative: bytes, finding: Finding, is_linked: bool) -> Entry:
         """An entry that is not served, for what could not even be listed."""
-        id = relative.decode(errors="backslashreplace")
-        problem = _problem(self.root_path + b"/" + relative, id, None, finding)
+        shown = relative.decode(errors="backslashreplace")
+        problem = _problem(self.root_path + b"/" + relative, shown, None, finding)
+        id = shown if _is_utf8(relative) else shown + "/"
         return Entry(id, (), None, (problem,), is_linked, False)
 
     def skill(self, relative: bytes, skill_md: bytes, children: Sequence[os.DirEntry[bytes]], is_linked: bool) -> Entry:
         """Read one skill directory, or return the known entry where nothing changed."""
         directory = self.root_path + b"/" + relative
         path = directory + b"/" + skill_md
-        try:
-            id = relative.decode()
-        except UnicodeDecodeError:
+        if not _is_utf8(relative):
             return self.broken(relative, Finding("error", "the directory's name is not UTF-8"), is_linked)
+        id = relative.decode()
         findings: list[Finding] = []
         files = list(list_files(children, self.limits.skill_files, findings))
         if any(file.path == skill_md and file.mark == "@" for file in files):
@@ -183,7 +215,8 @@ class _Walk:
             # The listing holds the link; what is served are the bytes of its target.
             files.append(FileState(TARGET, _target_identity(path), 0, None, "?"))
         known = self.known.get(id)
-        if known is not None and _same_files(known.files, files):
+        is_passing = False
+        if known is not None and known.is_linked == is_linked and _same_files(known.files, files):
             return known
         try:
             content, state, is_racy = read_regular(path, self.limits.skill_md_bytes)
@@ -192,6 +225,7 @@ class _Walk:
             error = Finding("error", f"larger than {self.limits.skill_md_bytes:,} bytes (limits.skill_md_bytes)")
         except OSError as exc:
             error = Finding("error", f"cannot be read: {exc.strerror}")
+            is_passing = True  # perhaps: too many open files, a network that is down
         except FrontmatterError as exc:
             error = exc.finding
         else:
@@ -227,10 +261,21 @@ class _Walk:
                 skill = known.skill  # touched, not changed
             if is_racy:
                 hashed = _forget(hashed, skill_md)
-            return Entry(id, hashed, skill, skill.problems, is_linked, is_racy or racy_file)
+            entry = Entry(id, hashed, skill, skill.problems, is_linked, is_racy or racy_file)
+            return known if known == entry else entry
         is_racy = _is_recent(path)
         problem = _problem(path, id, None, error)
-        return Entry(id, _forget(files, skill_md) if is_racy else tuple(files), None, (problem,), is_linked, is_racy)
+        files_seen = _forget(files, skill_md) if is_racy or is_passing else tuple(files)
+        entry = Entry(id, files_seen, None, (problem,), is_linked, is_racy)
+        return known if known == entry else entry
+
+
+def _is_utf8(path: bytes) -> bool:
+    try:
+        path.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _is_dir(child: os.DirEntry[bytes]) -> bool:

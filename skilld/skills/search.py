@@ -195,6 +195,9 @@ class Index:
     def __len__(self) -> int:
         return len(self._slots)
 
+    def __contains__(self, id: str) -> bool:
+        return id in self._slots
+
     @property
     def bytes_used(self) -> int:
         """Roughly how much memory the index takes, in bytes."""
@@ -315,6 +318,49 @@ class Index:
         slots = self._by_key.get(_key(query), ()) if len(query) <= EXACT_CHARS else ()
         return {slot: 2 if self._document(slot).id == query.strip() else 1 for slot in slots}
 
+    def dump(self) -> tuple[Any, ...]:
+        """Return the whole index as plain values, for :meth:`load`."""
+        arrays = [array("I", (there,)) if isinstance(there, int) else there for there in self._postings]
+        return (
+            tuple(self._names),
+            _lengths(arrays),
+            b"".join(postings.tobytes() for postings in arrays),
+            tuple(document and tuple(document) for document in self._documents),
+            _lengths(self._terms),
+            b"".join(numbers.tobytes() for numbers in self._terms),
+            self._by_key,
+            self._spelling.dump(),
+        )
+
+    @classmethod
+    def load(cls, state: tuple[Any, ...]) -> Index:
+        """
+        Return an index as it was dumped.
+
+        Raises:
+            ValueError: The values do not fit together.
+        """
+        names, posting_lengths, postings, documents, term_lengths, numbers, by_key, spelling = state
+        index = cls()
+        index._names = list(names)
+        index._postings = [part[0] if len(part) == 1 else part for part in _parts(posting_lengths, postings)]
+        index._numbers = {name: number for number, name in enumerate(names) if name}
+        index._free_numbers = [number for number, name in enumerate(names) if not name]
+        index._documents = [document and Prepared(*document) for document in documents]
+        index._slots = {document[0]: slot for slot, document in enumerate(documents) if document}
+        index._terms = _parts(term_lengths, numbers)
+        index._free_slots = [slot for slot, document in enumerate(documents) if document is None]
+        index._by_key = dict(by_key)
+        index._spelling = Spelling.load(spelling)
+        index._posting_count = sum(map(len, index._terms))
+        if len(index._postings) != len(names) or len(index._terms) != len(documents):
+            raise ValueError("the parts of the index do not fit together")
+        return index
+
+    def ids(self) -> Iterator[str]:
+        """Yield the ids of all documents."""
+        return iter(self._slots)
+
     def _first_posting(self, term: str, posting: int) -> int:
         """Add a term that is new; return its number."""
         if self._free_numbers:
@@ -338,6 +384,22 @@ class Index:
         del postings[bisect_left(postings, slot << SLOT_SHIFT)]
         if len(postings) == 1:
             self._postings[number] = postings[0]
+
+
+def _lengths(arrays: list[array[int]]) -> bytes:
+    return array("I", map(len, arrays)).tobytes()
+
+
+def _parts(lengths: bytes, content: bytes) -> list[array[int]]:
+    """Cut one array into many; the inverse of joining them."""
+    parts = []
+    start = 0
+    for length in memoryview(lengths).cast("I"):
+        part = array("I")
+        part.frombytes(content[start : start + 4 * length])
+        parts.append(part)
+        start += 4 * length
+    return parts
 
 
 def _keys(document: Prepared) -> set[str]:

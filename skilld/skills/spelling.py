@@ -11,6 +11,8 @@ Source: optimal string alignment distance (Damerau, 1964: one wrong, missing, ex
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 LEAST_CHARS = 4
 # From so many letters on, two mistakes are forgiven.
 LONG_CHARS = 6
@@ -44,6 +46,18 @@ class Spelling:
         words[word][0] -= 1
         if not words[word][0]:
             del words[word]
+
+    def dump(self) -> tuple[tuple[str, int], ...]:
+        """Return every word with its count, for :meth:`load`."""
+        return tuple((word, entry[0]) for words in self._words.values() for word, entry in words.items())
+
+    @classmethod
+    def load(cls, counts: Iterable[tuple[str, int]]) -> Spelling:
+        """Return the words as they were dumped."""
+        spelling = cls()
+        for word, count in counts:
+            spelling._words.setdefault((word[0], len(word)), {})[word] = [count, _letters(word)]
+        return spelling
 
     def nearest(self, word: str) -> list[tuple[str, float]]:
         """Return up to two words that ``word`` may be meant as, the nearest and most frequent first, with shares."""

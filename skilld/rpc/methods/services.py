@@ -25,6 +25,7 @@ class Services:
     watcher: Watcher
     connection_count: Callable[[], int] = lambda: 0
     started_at_s: float = field(default_factory=time.monotonic)
+    cached_revision: str = ""
 
     async def sync(self, timeout_ms: int | None) -> None:
         """Wait for the first scan; then, where a time is given, until the disk's changes are indexed (or Busy)."""
