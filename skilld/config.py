@@ -303,7 +303,7 @@ def resolve(
             given, source = flags[setting.key], "flag"
         elif setting.env and environ.get(setting.env):
             given, source = environ[setting.env], setting.env
-        elif setting.key in file_values:
+        elif file_values.get(setting.key) is not None:
             given, source = file_values[setting.key], file_path
         else:
             given, source = None, "default"

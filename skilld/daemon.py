@@ -84,7 +84,7 @@ async def serve(effective: Effective, reload: Callable[[], Effective]) -> int:
 
     registry = Registry(settings.skills_dir, limit_skills=settings.limits.skills, limit_changes=settings.limits.changes)
     watcher = Watcher(registry, settings)
-    services = Services(settings, registry, watcher)
+    services = Services(settings, registry, watcher, TABLE)
     if settings.cache_dir != NO_CACHE:
         cached = await asyncio.to_thread(load_cache, settings.cache_dir, _cache_key(services))
         if cached is not None:

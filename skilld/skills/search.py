@@ -47,7 +47,7 @@ IDF_POWER = 0.75
 
 INTRO_CHARS = 600
 # What a body is about stands at its beginning. Bytes of UTF-8, for a Chinese character says as much as some letters.
-BODY_BYTES = 6_000
+BODY_BYTES = 4_000
 TAG_FIELDS = ("tags", "keywords", "triggers", "category", "domain", "when_to_use")
 
 # A query is cut to so many words, and to its most telling terms: pasted logs repeat themselves.

@@ -6,7 +6,7 @@ Owns: nothing; values only.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterator, Set
 
 from skilld.skills.tokens import TERMS, WORD, term_set
 
@@ -29,8 +29,7 @@ def snippet(text: str, asked: Set[str] | str) -> str | None:
     """
     if isinstance(asked, str):
         asked = term_set(asked)
-    shown_words = [word for word in set(WORD.findall(text)) if not asked.isdisjoint(TERMS[word])]
-    matches = sorted(_occurrences(text, shown_words))
+    matches = sorted(_in_ascii(text, asked) if text.isascii() else _in_any(text, asked))
     if not matches:
         return None
     first, last = _densest(matches)
@@ -46,16 +45,31 @@ def snippet(text: str, asked: Set[str] | str) -> str | None:
     return ("…" if start else "") + passage + ("…" if end < len(text.rstrip()) else "")
 
 
-def _occurrences(text: str, words: Iterable[str]) -> Iterator[tuple[int, int, str]]:
-    """Yield start, end and first term of every place where one of the words stands by itself."""
-    for word in words:
-        term = TERMS[word][0]
-        start = text.find(word)
-        while start >= 0:
-            end = start + len(word)
-            if not text[start - 1 : start].isalnum() and not text[end : end + 1].isalnum():
-                yield start, end, term
-            start = text.find(word, end)
+def _in_any(text: str, asked: Set[str]) -> Iterator[tuple[int, int, str]]:
+    """Yield start, end and a term that was asked for of every word that stands for one."""
+    for match in WORD.finditer(text):
+        for term in TERMS[match[0]]:
+            if term in asked:
+                yield match.start(), match.end(), term
+                break
+
+
+def _in_ascii(text: str, asked: Set[str]) -> Iterator[tuple[int, int, str]]:
+    """Do what :func:`_in_any` does, several times faster: a stem stands in every one of its forms."""
+    lower = text.lower()
+    found: dict[int, tuple[int, int, str]] = {}
+    for term in asked:
+        position = lower.find(term)
+        while position >= 0:
+            start = position
+            while start and lower[start - 1].isalnum():
+                start -= 1
+            match = WORD.match(text, start)
+            end = match.end() if match else position + 1
+            if match and start not in found and term in TERMS[match[0]]:
+                found[start] = (start, end, term)
+            position = lower.find(term, max(end, position + 1))
+    return iter(found.values())
 
 
 def beginning(text: str) -> str:

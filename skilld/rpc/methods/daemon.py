@@ -19,6 +19,7 @@ import skilld
 from skilld.rpc.dispatch import Method
 from skilld.rpc.methods import schemas
 from skilld.rpc.methods.services import Context
+from skilld.rpc.openrpc import document
 
 
 async def ping(context: Context, /) -> dict[str, Any]:
@@ -67,6 +68,11 @@ async def status(context: Context, /) -> dict[str, Any]:
     }
 
 
+async def discover(context: Context, /) -> dict[str, Any]:
+    """Describe every method, as an OpenRPC document."""
+    return document(context.services.methods)
+
+
 def _is_writable(root: str) -> bool:
     """Whether a skill could be made in a root; one that is missing is made first."""
     path = root
@@ -82,4 +88,5 @@ def _time(at: datetime | None) -> str | None:
 METHODS = (
     Method("skilld.ping", "read", (), ping, {"type": "object", "maxProperties": 0}),
     Method("skilld.status", "read", (), status, schemas.STATUS),
+    Method("rpc.discover", "read", (), discover, {"type": "object"}, ("GET", "/openrpc.json")),
 )

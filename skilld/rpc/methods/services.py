@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from skilld.config import Config
 from skilld.rpc.dispatch import Context as DispatchContext
+from skilld.rpc.dispatch import Method
 from skilld.skills.registry import Registry
 from skilld.skills.watcher import Watcher
 
@@ -23,6 +24,7 @@ class Services:
     settings: Config
     registry: Registry
     watcher: Watcher
+    methods: tuple[Method, ...]
     connection_count: Callable[[], int] = lambda: 0
     started_at_s: float = field(default_factory=time.monotonic)
     cached_revision: str = ""
