@@ -9,6 +9,7 @@ size (6 kB). Prints:
 
 - ready: seconds from the start of the process until ``GET /health`` says ok, beside ``find | xargs cat`` of the same
   files in turn, and the resident memory then and once the search index is complete;
+- restart: seconds until ready with the whole search index, without a cache and with one;
 - save to visible: milliseconds from a finished write until ``skills.get`` and until ``skills.changes`` show it, on an
   idle library of 1,000;
 - checkout: milliseconds from the end of a ``git checkout`` that writes 2,000 skills until all are listed;
@@ -54,13 +55,13 @@ class Peer:
 
 
 @contextlib.contextmanager
-def daemon(root: pathlib.Path, scratch: pathlib.Path) -> Iterator[tuple[Peer, int, float]]:
+def daemon(root: pathlib.Path, scratch: pathlib.Path, cache: str = "none") -> Iterator[tuple[Peer, int, float]]:
     """A daemon that is ready: a connection, its pid, and the seconds that it took."""
     path = scratch / "bench.sock"
     began = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "skilld", "serve", "--skills-dir", root, "--socket", path, "--log-level", "error"],
-        env={**os.environ, "SKILLD_CACHE_DIR": "none"},
+        env={**os.environ, "SKILLD_CACHE_DIR": cache},
     )
     try:
         while not path.exists():
@@ -131,6 +132,24 @@ def bench_start(scratch: pathlib.Path, count: int, corpus: pathlib.Path | None, 
         f"  RSS when ready {statistics.median(first_rss):.0f} MB, with the whole search index "
         f"{statistics.median(full_rss):.0f} MB; index complete {indexed_s:.1f} s later"
     )
+    shutil.rmtree(root)
+
+
+def bench_restart(scratch: pathlib.Path, count: int, corpus: pathlib.Path | None, runs: int) -> None:
+    root, cache = scratch / "library", scratch / "cache"
+    fill(root, count, corpus)
+    colds, warms = [], []
+    for _ in range(runs):
+        shutil.rmtree(cache, ignore_errors=True)
+        for seconds in (colds, warms):
+            began = time.perf_counter()
+            with daemon(root, scratch, str(cache)) as (peer, _, _):
+                while not peer.call("skilld.status")["index"]["complete"]:
+                    time.sleep(0.01)
+                seconds.append(time.perf_counter() - began)
+    cold, warm = statistics.median(colds), statistics.median(warms)
+    print(f"restart, {count:,} skills, ready with the whole index, medians of {runs} runs:")
+    print(f"  cold {cold:.2f} s   from the cache {warm:.2f} s   ratio {warm / cold:.3f}")
     shutil.rmtree(root)
 
 
@@ -207,10 +226,12 @@ def main() -> None:
     parser.add_argument("--corpus", type=pathlib.Path, help="a directory of skills to copy")
     parser.add_argument("--skills", type=int, default=10_000)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--restart-skills", type=int, default=20_000)
     parser.add_argument("--edits", type=int, default=300)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         bench_start(pathlib.Path(scratch), options.skills, options.corpus, options.runs)
+        bench_restart(pathlib.Path(scratch), options.restart_skills, options.corpus, options.runs)
         bench_edits(pathlib.Path(scratch), options.edits)
         bench_checkout(pathlib.Path(scratch), options.runs)
 

@@ -156,15 +156,16 @@ def over_the_socket(corpus: pathlib.Path, queries: list[dict], runs: int) -> Non
 
             call("skills.list", limit=1)
             began = time.perf_counter()
-            worst = 0.0
+            pings = []
             while not call("skilld.status")["index"]["complete"]:
                 one = time.perf_counter()
                 call("skilld.ping")
-                worst = max(worst, time.perf_counter() - one)
+                pings.append((time.perf_counter() - one) * 1e3)
                 time.sleep(0.005)
+            pings.sort()
             print(
-                f"index complete {time.perf_counter() - began:.1f} s after the first list; "
-                f"slowest ping meanwhile {worst * 1e3:.1f} ms"
+                f"index complete after {time.perf_counter() - began:.1f} s more; {len(pings)} pings meanwhile: "
+                f"p50 {pings[len(pings) // 2]:.2f} ms, p99 {pings[int(len(pings) * 0.99)]:.1f} ms"
             )
             run(
                 "over the socket",

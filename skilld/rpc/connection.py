@@ -67,8 +67,9 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport = transport
         transport.set_write_buffer_limits(high=min(HIGH_WATER_BYTES, self._limits.send_buffer_bytes))
-        # state of reading: what waits to be begun, and since when a request is arriving
+        # state of reading: what waits to be begun, what was begun, and since when a request is arriving
         self._queue: deque[tuple[Any, int]] = deque()
+        self._in_flight = 0
         self._unanswered_bytes = 0
         self._arriving_since: float | None = None
         self._active_at = self._loop.time()
@@ -129,7 +130,7 @@ class Connection(asyncio.Protocol):
     @property
     def is_busy(self) -> bool:
         """Whether anything is in the queue or in flight."""
-        return bool(self._tasks or self._queue)
+        return bool(self._in_flight or self._queue)
 
     @property
     def is_last_answer(self) -> bool:
@@ -180,7 +181,7 @@ class Connection(asyncio.Protocol):
         self._next_turn = None
         ends_at = self._loop.time() + SLICE_S
         self._outbox = []
-        while self._queue and len(self._tasks) < self._at_a_time and not self._is_write_paused:
+        while self._queue and self._in_flight < self._at_a_time and not self._is_write_paused:
             item, size = self._queue.popleft()
             self._begin(item, size)
             if self._loop.time() > ends_at:
@@ -241,6 +242,8 @@ class Connection(asyncio.Protocol):
             return False
         self.rest_arrived()
         self.pump()
+        if not self.is_busy and self._is_hung_up():
+            self.abort()
         return not self._transport.is_closing()
 
     def pause_writing(self) -> None:
@@ -264,13 +267,15 @@ class Connection(asyncio.Protocol):
     # Helpers.
 
     def _begin(self, item: Any, size: int) -> None:
+        self._in_flight += 1
         try:
             task = eager.start(self.answer(item), self._loop)
         except Exception:
             logger.exception("a connection failed")
             self.abort()
-            return
+            task = None
         if task is None:
+            self._in_flight -= 1
             self._unanswered_bytes -= size
         else:
             self._tasks.add(task)
@@ -278,6 +283,7 @@ class Connection(asyncio.Protocol):
 
     def _ended(self, size: int, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        self._in_flight -= 1
         self._unanswered_bytes -= size
         self._active_at = self._loop.time()
         if not task.cancelled() and task.exception() is not None:
@@ -307,13 +313,13 @@ class Connection(asyncio.Protocol):
             if self.takes_no_more:
                 self._linger()
                 return
-        if self._queue and len(self._tasks) < self._at_a_time and not self._is_write_paused:
+        if self._queue and self._in_flight < self._at_a_time and not self._is_write_paused:
             # The slice is used up: the rest has its turn after the others.
             self._next_turn = self._next_turn or self._loop.call_soon(self.pump)
         self._read(
             not self.takes_no_more
             and not self._is_write_paused
-            and len(self._tasks) + len(self._queue) < self._limits.requests_per_connection
+            and self._in_flight + len(self._queue) < self._limits.requests_per_connection
             and self._unanswered_bytes <= self._limits.message_bytes
         )
 

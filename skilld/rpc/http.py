@@ -135,7 +135,7 @@ class HttpConnection(Connection):
         self._count_head(len(fragment))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._count_head(len(name) + len(value))
+        self._count_head(len(name) + len(value) + len(b": \r\n"))
         # After the head come trailers, which nothing here asks for.
         if self._has_head:
             return
@@ -154,6 +154,8 @@ class HttpConnection(Connection):
         version = self._parser.get_http_version()
         if version not in ("1.0", "1.1"):
             self._stop(505, f"HTTP/{version} is not spoken here")
+        if self._parser.get_method() == b"CONNECT":
+            self._stop(501, "CONNECT is not spoken here")
         encoding = headers.get("transfer-encoding")
         if encoding is not None and (encoding.lower() != "chunked" or version == "1.0"):
             self._stop(400, f"transfer-encoding {quote(encoding)} in HTTP/{version}")
@@ -174,6 +176,9 @@ class HttpConnection(Connection):
         self._is_begun = False
         self._has_completed = True
         self._owes_continue = False
+        if self._parser.should_upgrade():
+            # The parser stops before the body; _parse begins again without the offer.
+            return
         method = self._parser.get_method().decode("ascii")
         request = Request(method, _origin_form(self._url.decode("latin-1")), bytes(self._body), self._headers)
         keeps_alive = self._parser.should_keep_alive()
@@ -191,11 +196,23 @@ class HttpConnection(Connection):
                 return
             except httptools.HttpParserUpgrade as exc:
                 # Nothing else is spoken here; a server may go on in HTTP/1.1 (RFC 9110, section 7.8).
+                head = self._head_without_upgrade()
                 self._parser = httptools.HttpRequestParser(self)
+                self._parse(memoryview(head))
                 data = data[exc.args[0] :]
             except httptools.HttpParserError as exc:
                 if not self.takes_no_more:
                     self._refuse_bytes(400, f"broken HTTP: {exc}")
+
+    def _head_without_upgrade(self) -> bytes:
+        """The head that just arrived, as of a request that offers no other protocol."""
+        offers = self._headers.pop("connection").lower().split(",")
+        self._headers["connection"] = ", ".join(one.strip() for one in offers if one.strip() != "upgrade")
+        del self._headers["upgrade"]
+        method, version = self._parser.get_method().decode("ascii"), self._parser.get_http_version()
+        lines = [f"{method} {self._url.decode('latin-1')} HTTP/{version}"]
+        lines += [f"{name}: {value}" for name, value in self._headers.items()]
+        return "\r\n".join((*lines, "\r\n")).encode("latin-1")
 
     def _count_head(self, size: int) -> None:
         self._head_bytes += size

@@ -44,8 +44,10 @@ class NdjsonConnection(Connection):
 
     def feed(self, data: bytes) -> None:
         *lines, rest = data.split(b"\n")
-        for line in lines:
-            self._line_ended(line)
+        if lines:
+            self._line_ended(lines[0])
+            for line in filter(None, lines[1:]):
+                self._line_ended(line)
         if not self._is_skipping:
             self._partial += rest
             if len(self._partial) > self._limits.message_bytes:
