@@ -1,5 +1,5 @@
 """
-The commands that speak to the daemon as it is: ping, call, completion.
+The commands that speak to the daemon as it is: status, ping, call.
 
 Owns: nothing.
 """
@@ -7,14 +7,17 @@ Owns: nothing.
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import click
 
-from skilld.cli import Caller, cli
+from skilld.cli.caller import Caller, DaemonCommand, json_option
+from skilld.cli.completion import complete_method
+from skilld.cli.output import clean, print_json
 
 
-@click.command("ping")
+@click.command("ping", cls=DaemonCommand)
 @click.pass_obj
 def ping_command(caller: Caller) -> None:
     """Tell whether the daemon answers."""
@@ -22,45 +25,64 @@ def ping_command(caller: Caller) -> None:
     click.echo("ok")
 
 
-@click.command("call")
-@click.argument("method")
+@click.command("status", cls=DaemonCommand)
+@json_option
+@click.pass_obj
+def status_command(caller: Caller, as_json: bool) -> None:
+    """Tell how the daemon is doing."""
+    if as_json:
+        print_json(caller.call("skilld.status"))
+        return
+    with caller.client() as client:
+        status = client.status()
+    watcher, index = status.watcher, status.index
+    rows = [
+        ("version", f"{status.version}, pid {status.pid}, up {status.uptime_s:.0f} s"),
+        *(
+            ("root", f"{root.path}: {root.skills} skills{'' if root.writable else ', read-only'}")
+            for root in status.roots
+        ),
+        ("revision", status.revision),
+        ("digest", status.digest),
+        ("problems", status.problems),
+        ("watcher", watcher.mode + (f" ({watcher.reason})" if watcher.reason else "")),
+        ("index", f"{index.documents} skills{'' if index.complete else ', not complete yet'}"),
+        ("connections", status.connections),
+    ]
+    for name, value in rows:
+        click.echo(f"{name:13}{clean(str(value))}")
+
+
+@click.command("call", cls=DaemonCommand)
+@click.argument("method", shell_complete=complete_method)
 @click.argument("params", nargs=-1)
 @click.pass_obj
 def call_command(caller: Caller, method: str, params: tuple[str, ...]) -> None:
     """
     Call any method and print its result as JSON.
 
-    PARAMS is one JSON object or array, or any number of name=value, whose values are JSON or else text.
+    PARAMS is one JSON object or array, "-" for one on standard input, or any number of name=value, whose values are
+    JSON or else text: limit=5, query="fill a form", name='"123"'.
     """
     with caller.client() as client:
-        result = client.call(method, _parse(params))
-    click.echo(json.dumps(result, indent=2, ensure_ascii=True))
+        print_json(client.call(method, _parse(params)))
 
 
 def _parse(params: tuple[str, ...]) -> Any:
+    if params == ("-",):
+        params = (sys.stdin.read().strip(),)
     if len(params) == 1 and params[0].lstrip()[:1] in ("{", "["):
         try:
             return json.loads(params[0])
-        except ValueError as exc:
-            raise click.UsageError(f"PARAMS is not JSON: {exc}") from exc
+        except (ValueError, RecursionError) as exc:
+            raise click.BadParameter(f"not JSON: {exc}", param_hint="PARAMS") from exc
     named = {}
     for param in params:
         name, equals, text = param.partition("=")
         if not equals:
-            raise click.UsageError(f"PARAMS must be JSON or name=value, not {param!r}")
+            raise click.BadParameter(f"{param!r} is neither JSON nor name=value", param_hint="PARAMS")
         try:
             named[name] = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             named[name] = text
     return named
-
-
-@click.command("completion")
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def completion_command(shell: str) -> None:
-    """Print the script that makes a shell complete commands and skills: eval "$(skilld completion bash)"."""
-    from click.shell_completion import get_completion_class
-
-    completion = get_completion_class(shell)
-    assert completion is not None
-    click.echo(completion(cli, {}, "skilld", "_SKILLD_COMPLETE").source())

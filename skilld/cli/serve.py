@@ -1,29 +1,24 @@
 """
 The commands of the daemon itself: serve and config.
 
-Owns: how the daemon logs.
-
-Source: sd-daemon(3) for the priorities in front of a line.
+Owns: nothing; reads the configuration file.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import os
-import sys
-import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import click
 
-from skilld.cli import EXIT_USAGE
+from skilld.cli.caller import ENDPOINT, json_option
 from skilld.cli.output import clean, print_json
 from skilld.config import DEFAULT_CONFIG_PATH, ConfigError, Effective, parse_config, resolve, settings
 
-# Level by level, what syslog calls it.
-PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
+METAVARS = {str: "TEXT", tuple: "TEXT", int: "NUMBER", float: "NUMBER", bool: "true|false"}
 
 
 def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -35,7 +30,7 @@ def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
             setting.flag,
             setting.key.replace(".", "__"),  # click wants an identifier
             multiple=is_many,
-            metavar="TEXT" if setting.type in (str, tuple) else "NUMBER",
+            metavar=METAVARS[setting.type],
             help=help_text + (f" [{', '.join(setting.choices)}]" if setting.choices else ""),
         )(command)
     return click.option("--config", "config_path", metavar="FILE", help=f"Default: {DEFAULT_CONFIG_PATH}.")(command)
@@ -64,12 +59,16 @@ def read_settings(config_path: str | None, flags: dict[str, Any]) -> Effective:
     for key, value in given.items():
         if isinstance(value, tuple):
             given[key] = (":" if key == "skills_dir" else ",").join(value)
-    return resolve(given, os.environ, values, file_path=path, uid=os.getuid())
+    effective = resolve(given, os.environ, values, file_path=path, uid=os.getuid())
+    # What is relative is so to where the command was given, not to where a reload finds the daemon.
+    roots = tuple(os.path.abspath(root) for root in effective.config.skills_dir)
+    return replace(effective, config=replace(effective.config, skills_dir=roots))
 
 
 @click.command("serve")
 @with_settings
-def serve_command(config_path: str | None, **flags: Any) -> int:
+@click.pass_context
+def serve_command(ctx: click.Context, /, config_path: str | None, **flags: Any) -> int:
     """
     Serve skills until SIGTERM.
 
@@ -78,75 +77,31 @@ def serve_command(config_path: str | None, **flags: Any) -> int:
     import asyncio
 
     from skilld import daemon
+    from skilld.cli.logs import set_up_logging
 
-    try:
-        effective = read_settings(config_path, flags)
-    except ConfigError as exc:
-        click.echo(f"skilld: {clean(str(exc))}", err=True)
-        return EXIT_USAGE
+    effective = _effective(ctx, config_path, flags)
     set_up_logging(effective.config.log.format, effective.config.log.level)
     return asyncio.run(daemon.serve(effective, lambda: read_settings(config_path, flags)))
 
 
 @click.command("config")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+@json_option
 @with_settings
-def config_command(config_path: str | None, as_json: bool, **flags: Any) -> int:
+@click.pass_context
+def config_command(ctx: click.Context, /, config_path: str | None, as_json: bool, **flags: Any) -> None:
     """Print every setting in force, with its value and where it comes from."""
-    try:
-        rows = list(read_settings(config_path, flags).rows())
-    except ConfigError as exc:
-        click.echo(f"skilld: {clean(str(exc))}", err=True)
-        return EXIT_USAGE
+    rows = list(_effective(ctx, config_path, flags).rows())
     if as_json:
         print_json({key: {"value": value, "source": source} for key, value, source in rows})
-        return 0
+        return
     for key, value, source in rows:
         click.echo(f"{key} {json.dumps(value)} {clean(source)}")
-    return 0
 
 
-class TextFormatter(logging.Formatter):
-    """Time, level and message on one line, for people."""
-
-    converter = staticmethod(time.gmtime)
-
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s.%(msecs)03dZ %(levelname)-7s %(message)s", "%Y-%m-%dT%H:%M:%S")
-
-
-class JournalFormatter(logging.Formatter):
-    """What systemd's journal reads from standard error: a priority, then the message."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        prefix = f"<{PRIORITIES.get(record.levelno, 5)}>"
-        return "\n".join(prefix + line for line in super().format(record).splitlines())
-
-
-class JsonFormatter(logging.Formatter):
-    """One JSON object a line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        members = {
-            "time": TextFormatter().formatTime(record, "%Y-%m-%dT%H:%M:%S") + f".{int(record.msecs):03}Z",
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            members["exception"] = self.formatException(record.exc_info)
-        return json.dumps(members)
-
-
-FORMATTERS: dict[str, Callable[[], logging.Formatter]] = {
-    "text": TextFormatter,
-    "json": JsonFormatter,
-    "journal": JournalFormatter,
-}
-
-
-def set_up_logging(format: str, level: str) -> None:
-    """Log to standard error from a level on."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(FORMATTERS[format]())
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+def _effective(ctx: click.Context, config_path: str | None, flags: dict[str, Any]) -> Effective:
+    """The settings in force; ``--socket`` may stand before the command, as with those that call the daemon."""
+    flags["socket"] = flags["socket"] or ctx.meta.get(ENDPOINT)
+    try:
+        return read_settings(config_path, flags)
+    except ConfigError as exc:
+        raise click.ClickException(str(exc)) from exc
