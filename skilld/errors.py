@@ -11,16 +11,27 @@ Owns: nothing; values only.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 # A message quotes the bad value; a hostile value may be megabytes long.
 QUOTE_LIMIT_CHARS = 200
 
+# Writes out three levels of at most 32 values each.
+_NESTED = reprlib.Repr()
+_NESTED.maxlevel = 3
+_NESTED.maxlist = _NESTED.maxtuple = _NESTED.maxdict = _NESTED.maxset = 32
+_NESTED.maxstring = _NESTED.maxother = _NESTED.maxlong = 1_000
+
 
 def quote(value: object) -> str:
     """Return ``repr(value)`` on one line, cut to 200 characters, to name a bad value in a message."""
-    text = repr(value)
+    # What is nested may be far larger written out than in memory: YAML's aliases make it so.
+    try:
+        text = _NESTED.repr(value) if isinstance(value, list | tuple | dict | set) else repr(value)
+    except ValueError:
+        text = "a number of thousands of digits"  # Python refuses to write it out
     return text if len(text) <= QUOTE_LIMIT_CHARS else text[: QUOTE_LIMIT_CHARS - 1] + "…"
 
 
@@ -302,7 +313,10 @@ def error_from_reply(error: Mapping[str, Any]) -> SkilldError:
     facts = dict(data) if isinstance(data, Mapping) else {}
     reason = facts.pop("reason", None)
     by_code = {cls.code: cls for cls in SkilldError.__subclasses__()}
-    cls = _classes().get(reason if isinstance(reason, str) else "") or by_code.get(error.get("code", 0), SkilldError)
+    code = error.get("code")
+    cls = _classes().get(reason if isinstance(reason, str) else "") or by_code.get(
+        code if isinstance(code, int) else 0, SkilldError
+    )
     made = cls.__new__(cls)
     SkilldError.__init__(made, str(error.get("message", "")))
     made.facts = facts

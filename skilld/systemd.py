@@ -14,6 +14,7 @@ from collections.abc import MutableMapping
 
 FIRST_FD = 3
 SOCKET_NAME = "rpc"
+NOTIFY_TIMEOUT_S = 1.0
 
 
 def take_socket(environ: MutableMapping[str, str], pid: int) -> socket.socket | None:
@@ -39,6 +40,7 @@ def take_socket(environ: MutableMapping[str, str], pid: int) -> socket.socket | 
     except OSError as exc:
         raise ValueError(f"descriptor {descriptor} from LISTEN_FDS is no socket: {exc.strerror}") from exc
     if passed.family != socket.AF_UNIX or passed.type != socket.SOCK_STREAM or not is_listening:
+        passed.close()
         raise ValueError(f"descriptor {descriptor} from LISTEN_FDS is no listening Unix stream socket")
     return passed
 
@@ -54,6 +56,8 @@ def notify(environ: MutableMapping[str, str], state: str) -> bool:
     if not address:
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as peer:
+        # A supervisor that does not read must not hold the daemon.
+        peer.settimeout(NOTIFY_TIMEOUT_S)
         try:
             # "@" stands for the zero byte of an abstract address.
             peer.connect("\0" + address[1:] if address.startswith("@") else address)

@@ -143,9 +143,10 @@ class Skill:
             "metadata": self.metadata,
             "allowed_tools": None if self.allowed_tools is None else list(self.allowed_tools),
         }
+        seconds, nanoseconds = divmod(self.modified_ns, 10**9)
         # Some file systems hold years that RFC 3339 cannot write.
-        modified_s = min(max(self.modified_ns / 1e9, _FIRST_SECOND), _LAST_SECOND)
-        modified = datetime.fromtimestamp(modified_s, UTC)
+        modified = datetime.fromtimestamp(min(max(seconds, _FIRST_SECOND), _LAST_SECOND), UTC)
+        modified = modified.replace(microsecond=nanoseconds // 1_000)
         return {
             **self.summary(),
             **{key: value for key, value in optional.items() if value is not None},

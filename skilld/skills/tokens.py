@@ -50,7 +50,7 @@ STOP_WORDS = frozenset(
 
 
 # Words remembered at a time, twice over.
-_MEMORY_WORDS = 50_000
+_MEMORY_WORDS = 25_000
 
 
 class _Terms(dict[str, tuple[str, ...]]):
