@@ -43,17 +43,15 @@ def test_distance_within_the_limit_is_exact(one: str, other: str, limit: int) ->
 def test_nearest_words(word: str, expected: list[tuple[str, float]]) -> None:
     """One mistake in a short word, two in a long one; the first letter and words with digits are not guessed."""
     spelling = Spelling()
-    for known in ("kubernetes", "python", "python", "pythons", "test", "jython", "k8ss"):
-        spelling.add(known)
+    spelling.add(["kubernetes", "python", "python", "pythons", "test", "jython", "k8ss"])
     assert spelling.nearest(word) == expected
 
 
 def test_words_go_when_taken_back_as_often_as_added() -> None:
     """Only words that somebody still uses are suggested."""
     spelling = Spelling()
-    for _ in range(2):
-        spelling.add("python")
-    spelling.remove("python")
+    spelling.add(["python", "python"])
+    spelling.remove(["python"])
     assert spelling.nearest("pyton") == [("python", 0.8)]
-    spelling.remove("python")
+    spelling.remove(["python"])
     assert spelling.nearest("pyton") == []

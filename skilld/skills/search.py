@@ -149,14 +149,16 @@ def prepare(document: Document) -> Prepared:
         share = weight / (1 - LENGTH_SHARE + LENGTH_SHARE * counts.total() / average)
         for term, count in counts.items():
             about[term] = about.get(term, 0.0) + share * count
-    in_body = term_set(text)
+    in_body = term_set(text.lower())
     body_impact = BODY_IMPACT / (1 - LENGTH_SHARE + LENGTH_SHARE * math.sqrt(len(in_body) / BODY_LENGTH))
     impacts = bytearray()
     for term, much in about.items():
         impact = much / (SATURATION + much)
-        impacts.append(max(1, round(255 * (max(impact, body_impact) if term in in_body else impact))))
+        if impact < body_impact and term in in_body:
+            impact = body_impact
+        impacts.append(int(255 * impact + 0.5) or 1)
     only_body = in_body - about.keys()
-    impacts += bytes((max(1, round(255 * body_impact)),)) * len(only_body)
+    impacts += bytes((int(255 * body_impact + 0.5) or 1,)) * len(only_body)
     return Prepared(
         document.id,
         document.name,
@@ -215,11 +217,11 @@ class Index:
             self._terms.append(array("I"))
         self._slots[prepared.id] = slot
         self._documents[slot] = prepared._replace(terms=(), impacts=b"")
-        numbers = self._terms[slot] = array("I")
-        known, postings = self._numbers, self._postings
-        base = slot << SLOT_SHIFT
-        for term, impact in zip(prepared.terms, prepared.impacts, strict=True):
-            number = known.get(term)
+        postings, base = self._postings, slot << SLOT_SHIFT
+        numbers = array("I")
+        for term, number, impact in zip(
+            prepared.terms, map(self._numbers.get, prepared.terms), prepared.impacts, strict=True
+        ):
             if number is None:
                 numbers.append(self._first_posting(term, base | impact))
                 continue
@@ -231,9 +233,9 @@ class Index:
                 there.append(base | impact)
             else:
                 there.insert(bisect_left(there, base), base | impact)
+        self._terms[slot] = numbers
         self._posting_count += len(numbers)
-        for term in prepared.terms[: prepared.head_count]:
-            self._spelling.add(term)
+        self._spelling.add(prepared.terms[: prepared.head_count])
         for key in _keys(prepared):
             self._by_key[key] = (*self._by_key.get(key, ()), slot)
 
@@ -245,8 +247,7 @@ class Index:
         document = self._documents[slot]
         assert document is not None
         numbers = self._terms[slot]
-        for number in numbers[: document.head_count]:
-            self._spelling.remove(self._names[number])
+        self._spelling.remove([self._names[number] for number in numbers[: document.head_count]])
         for number in numbers:
             self._unpost(number, slot)
         for key in _keys(document):

@@ -11,7 +11,7 @@ Source: optimal string alignment distance (Damerau, 1964: one wrong, missing, ex
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 LEAST_CHARS = 4
 # From so many letters on, two mistakes are forgiven.
@@ -25,38 +25,40 @@ class Spelling:
     """A set of words to correct towards."""
 
     def __init__(self) -> None:
-        # By first letter and length: how often each word was added, and its letters as bits.
-        self._words: dict[tuple[str, int], dict[str, list[int]]] = {}
+        # How often each word was added; and by first letter and length the letters of the eligible ones, as bits.
+        self._counts: dict[str, int] = {}
+        self._letters: dict[tuple[str, int], dict[str, int]] = {}
 
-    def add(self, word: str) -> None:
-        """Add a word, or add it once more; short words and words with digits or other scripts are passed over."""
-        if not _is_eligible(word):
-            return
-        words = self._words.setdefault((word[0], len(word)), {})
-        if word in words:
-            words[word][0] += 1
-        else:
-            words[word] = [1, _letters(word)]
+    def add(self, words: Iterable[str]) -> None:
+        """Add words, or add them once more; short ones and those with digits or other scripts are never suggested."""
+        counts = self._counts
+        for word in words:
+            if word in counts:
+                counts[word] += 1
+            else:
+                counts[word] = 1
+                if _is_eligible(word):
+                    self._letters.setdefault((word[0], len(word)), {})[word] = _letters(word)
 
-    def remove(self, word: str) -> None:
-        """Take back one addition."""
-        if not _is_eligible(word):
-            return
-        words = self._words[word[0], len(word)]
-        words[word][0] -= 1
-        if not words[word][0]:
-            del words[word]
+    def remove(self, words: Iterable[str]) -> None:
+        """Take back one addition of each word."""
+        for word in words:
+            self._counts[word] -= 1
+            if not self._counts[word]:
+                del self._counts[word]
+                if _is_eligible(word):
+                    del self._letters[word[0], len(word)][word]
 
-    def dump(self) -> tuple[tuple[str, int], ...]:
+    def dump(self) -> dict[str, int]:
         """Return every word with its count, for :meth:`load`."""
-        return tuple((word, entry[0]) for words in self._words.values() for word, entry in words.items())
+        return self._counts
 
     @classmethod
-    def load(cls, counts: Iterable[tuple[str, int]]) -> Spelling:
+    def load(cls, counts: Mapping[str, int]) -> Spelling:
         """Return the words as they were dumped."""
         spelling = cls()
-        for word, count in counts:
-            spelling._words.setdefault((word[0], len(word)), {})[word] = [count, _letters(word)]
+        spelling.add(counts)
+        spelling._counts = dict(counts)
         return spelling
 
     def nearest(self, word: str) -> list[tuple[str, float]]:
@@ -67,12 +69,12 @@ class Spelling:
         letters = _letters(word)
         found = []
         for length in range(len(word) - limit, len(word) + limit + 1):
-            for other, (count, mask) in self._words.get((word[0], length), {}).items():
+            for other, mask in self._letters.get((word[0], length), {}).items():
                 # Each mistake changes at most two letters of the set.
                 if (letters ^ mask).bit_count() <= 2 * limit:
                     mistakes = distance(word, other, limit)
                     if mistakes <= limit:
-                        found.append((mistakes, -count, other))
+                        found.append((mistakes, -self._counts[other], other))
         return [(other, SHARES[mistakes]) for mistakes, _, other in sorted(found)[:NEAREST] if mistakes]
 
 
