@@ -11,9 +11,9 @@ from typing import Any
 
 import click
 
-from skilld.cli import EXIT_REFUSED
 from skilld.cli.caller import Caller, DaemonCommand, json_option
 from skilld.cli.completion import complete_skill_or_path
+from skilld.cli.exits import EXIT_REFUSED
 from skilld.cli.output import clean, print_json
 from skilld.client import Problem, Problems
 from skilld.client.parse import parse

@@ -14,6 +14,7 @@ import click
 
 import skilld
 from skilld.cli.caller import endpoint_option, timeout_option
+from skilld.cli.exits import EXIT_USAGE
 
 # The module of each command, in the order of the help text.
 COMMANDS = {
@@ -46,6 +47,13 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(module, cmd_name.replace("-", "_") + "_command")
         return command
 
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # Whoever reads our output has seen enough; click would call that a failure.
+            return 0
+
 
 @click.group(
     cls=LazyGroup,
@@ -59,7 +67,7 @@ def cli(ctx: click.Context) -> None:
     """Serve, find and read the agent skills of this machine."""
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help(), err=True)
-        ctx.exit(2)
+        ctx.exit(EXIT_USAGE)
 
 
 def invoke(args: list[str] | None) -> int:

@@ -75,11 +75,11 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
         from rich.text import Text
 
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for number, title in enumerate(columns):
-            is_last = number == len(columns) - 1
-            table.add_column(title, overflow="ellipsis" if is_last else "fold", no_wrap=is_last)
+        for title in columns[:-1]:
+            table.add_column(title, no_wrap=True)
+        table.add_column(columns[-1])  # the one that gives way
         for row in cells:
-            table.add_row(*(Text(cell) for cell in row))
+            table.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in row))
         Console().print(table)
         return
     widths = [max(len(row[number]) for row in cells) for number in range(len(columns))]
