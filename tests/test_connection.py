@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from skilld.config import Limits
 from skilld.rpc.connection import LINGER_S, Connection, Shared
 from skilld.rpc.dispatch import Dispatcher
+from skilld.rpc.eager import Starter
 from skilld.rpc.subscribers import Subscribers
 from tests.serving import METHODS, PEER, Services, small
 
@@ -81,18 +82,25 @@ async def as_transport(callback: Callable[..., object], *args: object) -> None:
     await done.wait()
 
 
-def connect(limits: Limits) -> tuple[Echo, Wire, list[Any]]:
+@pytest.fixture
+async def starter() -> AsyncIterator[Starter]:
+    starter = Starter()
+    yield starter
+    await starter.close()
+
+
+def connect(limits: Limits, starter: Starter) -> tuple[Echo, Wire, list[Any]]:
     """A connection, its wire, and who was reported closed."""
     services = Services()
     closed: list[Any] = []
-    shared = Shared(Dispatcher(METHODS, services, limits), limits, Subscribers(services.events), closed.append)
+    shared = Shared(Dispatcher(METHODS, services, limits), limits, Subscribers(services.events), starter, closed.append)
     wire = Wire()
     return Echo(wire, PEER, shared, at_a_time=1), wire, closed
 
 
-async def test_peer_is_stuck_when_it_takes_nothing_of_a_reply() -> None:
+async def test_peer_is_stuck_when_it_takes_nothing_of_a_reply(starter: Starter) -> None:
     """The time limit counts from the last byte that the peer took, however slowly it reads."""
-    connection, wire, _ = connect(small(send_timeout_s=10))
+    connection, wire, _ = connect(small(send_timeout_s=10), starter)
     await as_transport(connection.data_received, b"x" * 100)
     now = asyncio.get_running_loop().time()
     for _ in range(20):
@@ -106,9 +114,9 @@ async def test_peer_is_stuck_when_it_takes_nothing_of_a_reply() -> None:
     assert wire.events == ["abort"]
 
 
-async def test_unread_notifications_are_no_reason_to_drop() -> None:
+async def test_unread_notifications_are_no_reason_to_drop(starter: Starter) -> None:
     """Only what the peer asked for must be read in time."""
-    connection, wire, _ = connect(small(send_timeout_s=10))
+    connection, wire, _ = connect(small(send_timeout_s=10), starter)
     now = asyncio.get_running_loop().time()
     await as_transport(connection.data_received, b"x" * 100)
     connection.send(b"y" * 50, is_reply=False)
@@ -122,9 +130,9 @@ async def test_unread_notifications_are_no_reason_to_drop() -> None:
     assert wire.events == ["abort"]
 
 
-async def test_refused_peer_may_take_its_time_to_read() -> None:
+async def test_refused_peer_may_take_its_time_to_read(starter: Starter) -> None:
     """After the last reply the peer has a few seconds to close, counted from when it has read everything."""
-    connection, wire, _ = connect(small(send_timeout_s=100))
+    connection, wire, _ = connect(small(send_timeout_s=100), starter)
     await as_transport(connection.data_received, b"bye")
     connection.end()
     connection.end()
@@ -143,9 +151,9 @@ async def test_refused_peer_may_take_its_time_to_read() -> None:
     assert wire.events == ["eof", "abort"]
 
 
-async def test_reading_pauses_while_the_peer_does_not_read() -> None:
+async def test_reading_pauses_while_the_peer_does_not_read(starter: Starter) -> None:
     """What was not begun waits; it begins when the peer has read."""
-    connection, wire, _ = connect(Limits())
+    connection, wire, _ = connect(Limits(), starter)
     connection.pause_writing()
     await as_transport(connection.data_received, b"one")
     assert (wire.written, wire.events) == (b"", ["pause"])
@@ -154,9 +162,11 @@ async def test_reading_pauses_while_the_peer_does_not_read() -> None:
 
 
 @pytest.mark.parametrize("item", [b"fail", b"fail later"])
-async def test_failure_ends_the_connection_and_is_logged(item: bytes, caplog: pytest.LogCaptureFixture) -> None:
+async def test_failure_ends_the_connection_and_is_logged(
+    starter: Starter, item: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     """A framing's own failure costs its connection, nothing else."""
-    connection, wire, closed = connect(Limits())
+    connection, wire, closed = connect(Limits(), starter)
     await as_transport(connection.data_received, item)
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -166,10 +176,12 @@ async def test_failure_ends_the_connection_and_is_logged(item: bytes, caplog: py
     assert "a connection failed" in caplog.text
 
 
-async def test_a_slice_of_time_used_up_leaves_the_rest_for_later(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slice_of_time_used_up_leaves_the_rest_for_later(
+    starter: Starter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A burst of requests does not hold the event loop for long: the rest has its turn after the others."""
     monkeypatch.setattr("skilld.rpc.connection.SLICE_S", -1.0)
-    connection, wire, _ = connect(Limits())
+    connection, wire, _ = connect(Limits(), starter)
     for number in range(5):
         connection.enqueue(b"%d" % number, 1)
     turns = []

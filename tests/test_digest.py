@@ -17,13 +17,7 @@ from skilld.skills.digest import ListedFile, listing, manifest, manifest_digest,
 from skilld.skills.scanner import ScanLimits, scan
 from tests.conftest import WriteSkill
 
-# What the README tells a user to type in a skill directory (bash and GNU find, coreutils).
-SHELL_LINE = (
-    r"""find . ! -type d -printf '%P\0' | LC_ALL=C sort -z | while IFS= read -r -d '' p; do """
-    r"""if [ -L "$p" ]; then m=@ h=$(readlink -n "./$p" | sha256sum); """
-    r"""else m=' ' h=$(sha256sum <"./$p"); [ -z "$(find "./$p" -perm /111)" ] || m='*'; fi; """
-    r"""printf '%s %s%s\n' "${h%% *}" "$m" "$p"; done | sha256sum"""
-)
+README = Path(__file__).parents[1] / "README.md"
 LIMITS = ScanLimits(1 << 20, 1_000, 1 << 26, 6, frozenset())
 EMPTY = hashlib.sha256(b"").hexdigest()
 
@@ -33,7 +27,9 @@ needs_shell = pytest.mark.skipif(
 
 
 def digest_by_shell(directory: Path) -> str:
-    done = subprocess.run(["bash", "-c", SHELL_LINE], cwd=directory, check=True, capture_output=True, timeout=60)
+    """Do what the README tells a user to type in a skill directory."""
+    (line,) = [line for line in README.read_text().splitlines() if line.startswith("find . ") and "sha256sum" in line]
+    done = subprocess.run(["bash", "-c", line], cwd=directory, check=True, capture_output=True, timeout=60)
     assert done.stderr == b""
     return "sha256:" + done.stdout.split()[0].decode()
 

@@ -432,7 +432,15 @@ def test_limits_count_blanks_as_the_specification_does() -> None:
 
 
 @pytest.mark.parametrize(
-    "chunk", [b"a" * 1_000_000, b"a " * 500_000, b" " * 999_999 + b"a", b"a: " * 330_000, b"\t" * 999_999 + b"b"]
+    "chunk",
+    [
+        b"a" * 1_000_000,
+        b"a " * 500_000,
+        b" " * 999_999 + b"a",
+        b" " * 900_000 + b"a: b",
+        b"a: " * 330_000,
+        b"\t" * 999_999 + b"b",
+    ],
 )
 def test_a_line_of_a_megabyte_is_read(chunk: bytes) -> None:
     """Length alone stops nothing: the description comes out whole, blanks at its ends apart."""
@@ -454,6 +462,7 @@ def test_a_line_of_a_megabyte_is_read(chunk: bytes) -> None:
         b"---\nx: " + b"[" * 100_000 + b"\n---\n",
         b"---\nx: " + b"{a: " * 100_000 + b"\n---\n",
         b"---\n" + b"".join(b" " * depth + b"a:\n" for depth in range(1_000)) + b"---\n",
+        b"---\na" + b" " * 900_000 + b"b\n---\n",
         b"---\n" + b"x: y: z\n" * 120_000 + b"---\n",
         b"---\n" + b"x\n" * 500_000 + b"---\n",
         b"---\n" + b"x: 'y\n" * 160_000 + b"---\n",
@@ -472,6 +481,7 @@ def test_a_line_of_a_megabyte_is_read(chunk: bytes) -> None:
         "deep flow",
         "deep flow map",
         "deep map",
+        "blank key",
         "colons",
         "no colons",
         "quotes",

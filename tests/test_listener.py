@@ -193,6 +193,26 @@ def test_of_many_starts_at_once_one_wins(path: Path) -> None:
             client.connect(str(path))
 
 
+def test_nobody_can_connect_before_mode_and_group_are_right(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until then the socket lies under another name, closed to everybody else."""
+    path.parent.mkdir()
+    seen: list[tuple[bool, str]] = []
+    chmod = os.chmod
+
+    def chmod_seen(name: str, mode: int) -> None:
+        seen.append((path.exists(), oct(stat.S_IMODE(os.stat(name).st_mode))))
+        chmod(name, mode)
+
+    monkeypatch.setattr("skilld.listener.os.chmod", chmod_seen)
+    umask = os.umask(0)
+    try:
+        with listening(path):
+            pass
+    finally:
+        os.umask(umask)
+    assert seen == [(False, "0o600")]
+
+
 @pytest.mark.parametrize("kind", ["file", "directory", "link to a socket", "dangling link", "FIFO", "loop"])
 def test_a_path_that_is_no_socket_is_refused(path: Path, kind: str) -> None:
     """Whatever else is there stays there."""

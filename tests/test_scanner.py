@@ -352,6 +352,19 @@ def test_what_may_not_be_read_is_a_problem_while_that_lasts(open_root: Path, wri
     )
 
 
+def test_a_file_that_may_not_be_read_costs_the_digest_alone(open_root: Path, write_skill: WriteSkill) -> None:
+    """The skill is served, and stays the same entry for as long as nothing changes."""
+    directory = write_skill("pdf", files={"secret": "x"}, into=open_root)
+    (directory / "secret").chmod(0)
+    with as_nobody():
+        before = scanned(open_root)
+        assert scanned(open_root, known=before)["pdf"] is before["pdf"]
+    skill = before["pdf"].skill
+    assert skill is not None
+    assert skill.digest is None
+    assert [problem.message for problem in skill.problems] == ["'secret' cannot be read"]
+
+
 def test_an_unreadable_root_is_a_problem(open_root: Path) -> None:
     """Its id is empty: the problem is the root's."""
     path = open_root / "skills"

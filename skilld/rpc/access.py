@@ -6,7 +6,7 @@ pure arithmetic on numbers.
 
 Owns: nothing; values only. Reading the peer's credentials is ``rpc/peer``'s job.
 
-Source: the interface of skilld, "Access".
+Source: API, section 6.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ its calls, an unserialisable result ends the whole batch, and an exception's tex
 
 Owns: the table of methods, and whether new calls are refused because the daemon drains.
 
-Source: JSON-RPC 2.0, sections 4 to 6; the interface of skilld, sections 1 and 2.
+Source: JSON-RPC 2.0, sections 4 to 6; API, sections 1 and 2.
 """
 
 from __future__ import annotations
@@ -234,8 +234,8 @@ class Dispatcher:
             except SkilldError as exc:
                 return Error(exc.code, exc.message, exc.data)
 
-        # jsonrpcserver asks for the signature at every call; measured: 9 µs a call without this line, 5 with it.
-        handler.__signature__ = inspect.signature(handler)  # type: ignore[attr-defined]
+        # jsonrpcserver asks for it at every call; measured: 9 µs a call without this line, 3 with it.
+        handler.__signature__ = _ANY_ARGUMENTS  # type: ignore[attr-defined]
         return handler
 
     async def _answer_each(self, entries: list[Any], context: Context[Any]) -> list[bytes | None]:
@@ -287,6 +287,17 @@ class Dispatcher:
         except jsontext.Unserialisable as exc:
             log_unserialisable(request.method, exc)
             return error_reply(Internal(), request.id)
+
+
+class _AnyArguments(inspect.Signature):
+    """A signature that takes everything: ``check_params`` has the say about params."""
+
+    def bind(self, *args: Any, **kwargs: Any) -> inspect.BoundArguments:  # noqa: ARG002 - the signature's own
+        return _NOTHING_BOUND
+
+
+_ANY_ARGUMENTS = _AnyArguments()
+_NOTHING_BOUND = _ANY_ARGUMENTS.bind_partial()
 
 
 def log_unserialisable(method: str, exc: jsontext.Unserialisable) -> None:

@@ -5,7 +5,7 @@ A line over the limit is answered ``too-large`` once, and skipped up to its end,
 
 Owns: the bytes of the line that is arriving, and the connection's subscription.
 
-Source: the interface of skilld, sections 1.1 and 5.
+Source: API, sections 1.1 and 5.
 """
 
 from __future__ import annotations

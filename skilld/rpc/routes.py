@@ -3,7 +3,7 @@ From an HTTP path to what answers it.
 
 Owns: nothing once built; values only.
 
-Source: the interface of skilld, section 1.1: a ``/`` inside an id is ``%2F``; static routes win.
+Source: API, section 1.1: a ``/`` inside an id is ``%2F``; static routes win.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ One connection over the limit is kept just long enough to see its first byte, is
 
 Owns: the listening socket and the set of connections.
 
-Source: the interface of skilld, sections 1, 1.1 and 4.
+Source: API, sections 1, 1.1 and 4.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from skilld.errors import Busy
 from skilld.rpc.access import AccessPolicy
 from skilld.rpc.connection import Connection, Shared
 from skilld.rpc.dispatch import Dispatcher
+from skilld.rpc.eager import Starter
 from skilld.rpc.http import HttpConnection
 from skilld.rpc.ndjson import NdjsonConnection
 from skilld.rpc.peer import read_peer
@@ -72,7 +73,8 @@ class Server:
         self._dispatcher = dispatcher
         # state
         self._subscribers = Subscribers(events)
-        self.shared = Shared(dispatcher, limits, self._subscribers, self.discard)
+        self._starter = Starter()
+        self.shared = Shared(dispatcher, limits, self._subscribers, self._starter, self.discard)
         self._connections: set[Connection | Opening] = set()
         self._listener: asyncio.Server | None = None
         self._sweep_timer: asyncio.TimerHandle | None = None
@@ -120,6 +122,7 @@ class Server:
             for connection in tuple(self._connections):
                 connection.abort()
             await self._is_empty.wait()
+        await self._starter.close()
         self._subscribers.close()
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()
@@ -136,14 +139,14 @@ class Server:
             self._is_empty.set()
 
     def _sweep(self) -> None:
-        """Let every connection look at its clocks."""
+        """Let every connection look at its clocks, again and again."""
+        limits = self.limits
+        shortest_s = min(limits.header_timeout_s, limits.idle_timeout_s, limits.send_timeout_s)
         loop = asyncio.get_running_loop()
+        self._sweep_timer = loop.call_later(min(SWEEP_S, shortest_s / 4), self._sweep)
         now = loop.time()
         for connection in tuple(self._connections):
             connection.check(now)
-        limits = self.limits
-        shortest_s = min(limits.header_timeout_s, limits.idle_timeout_s, limits.send_timeout_s)
-        self._sweep_timer = loop.call_later(min(SWEEP_S, shortest_s / 4), self._sweep)
 
 
 class Opening(asyncio.Protocol):

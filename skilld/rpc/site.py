@@ -3,7 +3,7 @@ What is answered to an HTTP request: JSON-RPC by POST, the REST routes, health a
 
 Owns: nothing once built; the routes are made from the table of methods.
 
-Source: the interface of skilld, sections 1.1 and 2; RFC 9110.
+Source: API, sections 1.1 and 2; RFC 9110.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@ Who is told of changes of the registry, and what becomes of one who reads too sl
 
 Owns: the set of feeds, and its own subscription to the registry's changes.
 
-Source: the interface of skilld, "Notifications".
+Source: API, section 5.
 """
 
 from __future__ import annotations

@@ -483,13 +483,17 @@ async def test_httpx(served: Serving) -> None:
                 yield PING[start : start + 10]
 
         assert (await client.post("/", content=pieces())).json() == result({})
+        reply = await client.post("/", content=b"x" * 2_000_000)
+        assert reply.status_code == 413
         async with client.stream("GET", "/events", headers={"Last-Event-ID": "run:0"}) as stream:
             lines = stream.aiter_lines()
             assert [await anext(lines), await anext(lines)] == ["id: run:0", ""]
             served.events.change("a")
             assert await anext(lines) == "event: skills.changed"
-        reply = await client.post("/", content=b"x" * 2_000_000)
-        assert reply.status_code == 413
+            closing = asyncio.create_task(served.server.close(PATIENCE_S))
+            rest = [line async for line in lines]
+            assert rest[0] == "id: run:1"
+            await closing
 
 
 NODE = """
