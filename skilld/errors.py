@@ -74,7 +74,7 @@ class MethodNotFound(SkilldError):
     code, reason, status = -32601, "method-not-found", 404
 
     def __init__(self, method: str) -> None:
-        super().__init__(f"no such method: {quote(method)}", method=method)
+        super().__init__(f"Method not found: {quote(method)}", method=method)
 
 
 class InvalidParams(SkilldError):

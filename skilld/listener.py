@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 SOCKET_MODE = 0o660
 SOCKET_GROUP = "skilld"
 BACKLOG = 1_024
+# What fits into sun_path beside its final zero byte.
+ADDRESS_LIMIT_BYTES = 107
 # How long a look at a socket that is there already waits for it to accept.
 PROBE_TIMEOUT_S = 1.0
 
@@ -109,7 +111,10 @@ class Listener:
 
     def _bind(self) -> socket.socket:
         """Make the socket under another name, so that it appears at its path ready: listening, with mode and group."""
-        staged = f"{self.path}.{os.getpid()}"
+        if len(os.fsencode(self.path)) > ADDRESS_LIMIT_BYTES:
+            raise OSError(errno.ENAMETOOLONG, "AF_UNIX path too long", self.path)
+        # Shorter than most names, so that it fits where the socket's own does.
+        staged = os.path.join(os.path.dirname(self.path), f".{os.getpid():x}")
         bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(staged)

@@ -47,9 +47,16 @@ class Cached:
 
 
 def cache_key(roots: tuple[str, ...], limits: ScanLimits) -> str:
-    """Return what a cache must have been made with to be of any use."""
-    parts = (FORMAT, PREPARED_VERSION, skilld.__version__, sys.version, sys.byteorder, roots, limits.key())
+    """Return what a cache must have been made with to be of any use: this very code, roots and limits."""
+    parts = (FORMAT, PREPARED_VERSION, skilld.__version__, _code(), sys.version, sys.byteorder, roots, limits.key())
     return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _code() -> list[tuple[str, int, int]]:
+    """Name, size and time stamp of every module that has a say in what a skill is read as."""
+    with os.scandir(os.path.dirname(__file__)) as listing:
+        states = [(entry.name, entry.stat()) for entry in listing if entry.name.endswith(".py")]
+    return sorted((name, state.st_size, state.st_mtime_ns) for name, state in states)
 
 
 def save_cache(directory: str, key: str, entries: tuple[dict[str, Entry], ...], index_state: tuple[Any, ...]) -> None:

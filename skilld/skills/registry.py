@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from skilld.errors import SkillNotFound
+from skilld.errors import SkillNotFound, quote
 from skilld.skills.digest import manifest, manifest_digest
 from skilld.skills.model import Finding, Problem, Skill
 from skilld.skills.scanner import Entry
@@ -258,7 +258,8 @@ class Registry:
             len(added),
             len(updated),
             len(removed),
-            f" ({', '.join(added + updated + removed)})" if changed_count <= 5 else "",
+            # An id may hold a newline, which must not begin a line of the log.
+            f" ({', '.join(map(quote, added + updated + removed))})" if changed_count <= 5 else "",
         )
         self._tell(change)
         return change
