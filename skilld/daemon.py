@@ -17,12 +17,15 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import skilld
 from skilld import systemd
-from skilld.config import NO_CACHE, ConfigError, Effective
+from skilld.config import NO_CACHE, Config, ConfigError, Effective
+from skilld.factory.draft import Draft
+from skilld.factory.sessions import Sessions
 from skilld.listener import Listener, SocketInUse
 from skilld.rpc.access import build_policy
 from skilld.rpc.dispatch import Dispatcher
@@ -30,8 +33,10 @@ from skilld.rpc.methods import TABLE
 from skilld.rpc.methods.services import Services
 from skilld.rpc.server import Server
 from skilld.skills.cache import cache_key, load_cache, save_cache
+from skilld.skills.edit import Fields
 from skilld.skills.indexer import fill_index
 from skilld.skills.registry import Registry
+from skilld.skills.store import Store
 from skilld.skills.watcher import Watcher
 
 log = logging.getLogger(__name__)
@@ -87,7 +92,9 @@ async def serve(effective: Effective, reload: Callable[[], Effective]) -> int:
 
     registry = Registry(settings.skills_dir, limit_skills=settings.limits.skills, limit_changes=settings.limits.changes)
     watcher = Watcher(registry, settings)
-    services = Services(settings, registry, watcher, TABLE)
+    store = Store(registry, watcher)
+    store.clean_up()
+    services = Services(settings, registry, watcher, store, _make_sessions(settings, store), TABLE)
     if settings.cache_dir != NO_CACHE:
         cached = await asyncio.to_thread(load_cache, settings.cache_dir, _cache_key(services))
         if cached is not None:
@@ -129,6 +136,8 @@ async def serve(effective: Effective, reload: Callable[[], Effective]) -> int:
         systemd.notify(os.environ, "STOPPING=1")
         log.info("stopping")
         await server.close(DRAIN_S)
+        await store.close()
+        await services.sessions.close()
         for task in (*parts, stopping):
             task.cancel()
         await asyncio.gather(*parts, stopping, return_exceptions=True)
@@ -138,6 +147,20 @@ async def serve(effective: Effective, reload: Callable[[], Effective]) -> int:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.remove_signal_handler(number)
     return code
+
+
+def _make_sessions(settings: Config, store: Store) -> Sessions:
+    async def create(draft: Draft) -> Mapping[str, Any]:
+        fields = Fields(draft.description, compatibility=draft.compatibility, body=draft.body)
+        skill = await store.create(draft.name, fields, {"scripts": draft.scripts, "assets": draft.assets})
+        return skill.summary()
+
+    return Sessions(
+        create,
+        store.is_taken,
+        ttl_s=settings.factory.session_ttl_s,
+        max_sessions=settings.factory.max_sessions,
+    )
 
 
 async def _announce(registry: Registry, watcher: Watcher, began: float) -> None:
@@ -194,7 +217,7 @@ def _reload(read: Callable[[], Effective], services: Services) -> None:
     except ConfigError as exc:
         log.error("the configuration stays as it is: %s", exc)
         new = services.settings
-    fixed = ("socket", "access", "limits")
+    fixed = ("socket", "access", "limits", "factory")
     if any(getattr(new, key) != getattr(services.settings, key) for key in fixed):
         log.warning("a new value of %s takes effect at the next start", ", ".join(fixed))
         new = replace(new, **{key: getattr(services.settings, key) for key in fixed})

@@ -115,7 +115,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "orjson": ("skilld.rpc.jsontext",),
     "rich": ("skilld.cli",),
     "watchfiles": ("skilld.skills.event_source",),
-    "yaml": ("skilld.config", "skilld.skills.lenient_yaml"),
+    "yaml": ("skilld.config", "skilld.skills.lenient_yaml", "skilld.skills.yaml_spans"),
 }
 
 

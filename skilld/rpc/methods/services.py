@@ -11,9 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from skilld.config import Config
+from skilld.factory.sessions import Sessions
 from skilld.rpc.dispatch import Context as DispatchContext
 from skilld.rpc.dispatch import Method
 from skilld.skills.registry import Registry
+from skilld.skills.store import Store
 from skilld.skills.watcher import Watcher
 
 
@@ -24,6 +26,8 @@ class Services:
     settings: Config
     registry: Registry
     watcher: Watcher
+    store: Store
+    sessions: Sessions
     methods: tuple[Method, ...]
     connection_count: Callable[[], int] = lambda: 0
     started_at_s: float = field(default_factory=time.monotonic)
