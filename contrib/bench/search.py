@@ -31,6 +31,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 
+from skilld.daemon import GC_THRESHOLDS
 from skilld.skills import ranking
 from skilld.skills import search as engine
 from skilld.skills.frontmatter import parse_skill_md
@@ -192,7 +193,10 @@ def main() -> None:
     else:
         queries = [{"query": document.description[:80]} for document in documents[:: max(1, len(documents) // 200)]]
 
+    # As the daemon does once its first scan is done.
     gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
     before = rss_kb()
     index = Index()
     began = time.perf_counter()
