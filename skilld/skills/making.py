@@ -25,6 +25,7 @@ from skilld.skills.ondisk import (
     opened_skill,
     read_base,
     reporting,
+    reporting_file,
     require_writable,
     stamp,
 )
@@ -61,7 +62,10 @@ def create_skill(place: Place, files: Mapping[str, bytes]) -> Stamp:
             os.mkdir(staging.NEW, dir_fd=staged.fd)
             with tree.opened(staging.NEW, staged.fd) as new_fd:
                 for path, content in files.items():
-                    with tree.opened_parent(path.encode(), new_fd, make=True) as (parent_fd, name):
+                    with (
+                        reporting_file(place, path.encode()),
+                        tree.opened_parent(path.encode(), new_fd, make=True) as (parent_fd, name),
+                    ):
                         tree.write_file(parent_fd, name, content, executable=is_script(path, content))
                 tree.sync_tree(new_fd)
                 result = stamp(os.lstat(SKILL_FILE_NAMES[0], dir_fd=new_fd))
@@ -110,8 +114,10 @@ def _try_to_delete(place: Place, if_digest: str | None, limits: ScanLimits) -> N
                 old = staging.take_away(staged, skill.parent_fd, skill.leaf, place.id)
             except FileNotFoundError:
                 raise Changed from None
-            # The descriptor leads to the directory wherever it is.
-            if old is not None and base is not None and not is_same(skill.fd, base):
+            if old is not None and base is not None:
+                with tree.opened(old, staged.fd) as old_fd:
+                    if is_same(old_fd, base):
+                        return
                 with contextlib.suppress(FileExistsError):
                     renames.move(staged.fd, old, skill.parent_fd, skill.leaf)
                 raise Changed

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from skilld.errors import Busy, Conflict, ReadOnly, SkillInvalid, SkillNotFound, Storage
 from skilld.skills import tree
 from skilld.skills.files import RACY_NS, FileState, digest_of, hash_files, is_young, list_files
+from skilld.skills.frontmatter import parse_skill_md
+from skilld.skills.lenient_yaml import FrontmatterError
 from skilld.skills.model import SKILL_FILE_NAMES, Finding, Problem
 from skilld.skills.scanner import ScanLimits
 
@@ -26,6 +28,12 @@ from skilld.skills.scanner import ScanLimits
 SETTLE_TRIES = 15
 
 _READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+
+# A SKILL.md that cannot be read may be half a file if it was written less than this long ago.
+UNFINISHED_NS = 200_000_000
+
+# What the kernel says where something has gone, or come, since we looked.
+RACES = (FileNotFoundError, FileExistsError, NotADirectoryError)
 
 # What tells one state of a file from the next, however many links it has: device, inode, mode, size, mtime.
 Stamp = tuple[int, int, int, int, int]
@@ -51,6 +59,11 @@ class Place:
     def root_path(self) -> bytes:
         """The absolute path of the root."""
         return os.fsencode(os.path.abspath(self.root))
+
+    @property
+    def path(self) -> bytes:
+        """The absolute path of the skill directory."""
+        return self.root_path + b"/" + self.id.encode()
 
 
 @dataclass(frozen=True)
@@ -82,6 +95,18 @@ def reporting(place: Place, operation: str) -> Iterator[None]:
         if exc.errno in _READ_ONLY:
             raise ReadOnly(place.id, place.root, f"{operation} failed: {exc.strerror}") from exc
         raise Storage(errno.errorcode.get(exc.errno or 0, "unknown"), operation) from exc
+
+
+@contextlib.contextmanager
+def reporting_file(place: Place, path: bytes) -> Iterator[None]:
+    """Likewise, naming the file that is written; what races others is left to the caller."""
+    try:
+        yield
+    except RACES:
+        raise
+    except OSError:
+        with reporting(place, f"writing {path.decode()}"):
+            raise
 
 
 def invalid(place: Place, findings: Sequence[Finding]) -> SkillInvalid:
@@ -153,13 +178,33 @@ def read_base(skill: OpenSkill, limits: ScanLimits, own: Stamp | None) -> Base:
                     message = f"SKILL.md is no file, or larger than {limits.skill_md_bytes:,} bytes"
                     raise invalid(place, [Finding("error", message)])
                 content, below[name] = read
-                if stamp(below[name]) == own or not is_young(below[name]):
+                if stamp(below[name]) == own or not _may_be_unfinished(content, below[name]):
                     return Base(name, content, below)
-        # Editors write a file in steps, or rename the old one away first.
+        # Editors rename the old file away first, or write in steps.
         time.sleep(RACY_NS / 1e9)
     if name is None:
         raise SkillNotFound(place.id)
     raise Busy(f"skill {place.id!r} is being written")
+
+
+def _may_be_unfinished(content: bytes, state: os.stat_result) -> bool:
+    if is_young(state):
+        return True
+    if abs(time.time_ns() - state.st_mtime_ns) < UNFINISHED_NS:
+        try:
+            parse_skill_md(content, None)
+        except FrontmatterError:
+            return True
+    return False
+
+
+def is_in_place(skill: OpenSkill) -> bool:
+    """Tell whether the skill's path still leads to the directory that is open."""
+    try:
+        now = os.lstat(skill.place.path)
+    except OSError:
+        return False
+    return os.path.samestat(now, os.fstat(skill.fd))
 
 
 def check_digest(skill: OpenSkill, expected: str, limits: ScanLimits) -> None:
@@ -172,7 +217,7 @@ def check_digest(skill: OpenSkill, expected: str, limits: ScanLimits) -> None:
         Storage: The disk refused.
     """
     place = skill.place
-    path = place.root_path + b"/" + place.id.encode()
+    path = place.path
     for _ in range(SETTLE_TRIES):
         findings: list[Finding] = []
         with reporting(place, "reading the skill"):

@@ -58,16 +58,20 @@ def staged(root_fd: int) -> Iterator[Staging]:
     while True:
         name = _PREFIX + secrets.token_hex(8).encode()
         os.mkdir(name, 0o700, dir_fd=root_fd)
-        with tree.opened(name, root_fd) as descriptor:
-            # Another daemon, cleaning up, may have been faster than our lock.
-            if not _lock(descriptor) or os.fstat(descriptor).st_nlink == 0:
-                continue
-            staging = Staging(root_fd, name, descriptor)
-            try:
-                yield staging
-            finally:
-                _remove(staging)
-            return
+        try:
+            with tree.opened(name, root_fd) as descriptor:
+                # Another daemon, cleaning up, may have been faster than our lock.
+                if not _lock(descriptor) or os.fstat(descriptor).st_nlink == 0:
+                    continue
+                staging = Staging(root_fd, name, descriptor)
+                try:
+                    yield staging
+                finally:
+                    _remove(staging)
+                return
+        finally:
+            with contextlib.suppress(OSError):  # it has gone already, unless it could not be opened
+                os.rmdir(name, dir_fd=root_fd)
 
 
 def put_in_place(staging: Staging, parent_fd: int, leaf: bytes, id: str) -> bytes | None:
@@ -192,7 +196,9 @@ def _finish(staging: Staging) -> None:
     if read is None:
         return
     note: Any = json.loads(read[0])
-    id = str(note["id"]).encode()
+    if not isinstance(note, dict):
+        raise ValueError("the note is not one of ours")
+    id = str(note.get("id", "")).encode()
     if any(part in (b"", b".", b"..") for part in id.split(b"/")):
         raise ValueError(f"the note names {id!r}")
     with tree.opened_parent(id, staging.root_fd) as (parent_fd, leaf):
@@ -203,7 +209,7 @@ def _finish(staging: Staging) -> None:
             if renames.exists(staging.fd, OLD):
                 raise ValueError(f"{id!r} is in two places")
             tree.remove_tree(parent_fd, leaf, staging.fd)
-        if note["action"] == "replace" and renames.exists(staging.fd, NEW):
+        if note.get("action") == "replace" and renames.exists(staging.fd, NEW):
             renames.move(staging.fd, NEW, parent_fd, leaf)
         os.fsync(parent_fd)
     log.warning("finished a change of %s that was cut off", os.fsdecode(id))

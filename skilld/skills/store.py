@@ -178,15 +178,17 @@ class Store:
     async def _write(self, place: Place, write: Callable[[], None]) -> None:
         """Write in the writing thread, then scan; to the end even where the caller goes away."""
 
-        async def run() -> None:
+        if self._is_closed:
+            raise ShuttingDown
+        written = asyncio.get_running_loop().run_in_executor(self._thread, write)
+
+        async def finish() -> None:
             try:
-                await asyncio.get_running_loop().run_in_executor(self._thread, write)
+                await written
             finally:
                 await self._watcher.refresh(place.root, place.id)
 
-        if self._is_closed:
-            raise ShuttingDown
-        task = asyncio.create_task(run(), name=f"write {place.id}")
+        task = asyncio.create_task(finish(), name=f"write {place.id}")
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         try:

@@ -17,7 +17,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from skilld.errors import Busy, FileNotFound, ReadOnly
@@ -27,6 +27,7 @@ from skilld.skills.filemap import check_limits, check_places, is_script
 from skilld.skills.making import TRIES
 from skilld.skills.model import Finding
 from skilld.skills.ondisk import (
+    RACES,
     Base,
     Changed,
     OpenSkill,
@@ -34,17 +35,16 @@ from skilld.skills.ondisk import (
     Stamp,
     check_digest,
     invalid,
+    is_in_place,
     is_same,
     opened_skill,
     read_base,
     reporting,
+    reporting_file,
     require_writable,
     stamp,
 )
 from skilld.skills.scanner import ScanLimits
-
-# What the kernel says where something has gone, or come, since we looked.
-_RACES = (FileNotFoundError, FileExistsError, NotADirectoryError)
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def update_skill(place: Place, change: Change, limits: ScanLimits, own: Stamp | 
                     if len(files) == 1 and _has_parent(base, *files):
                         return _change_one(staged, skill, base, *next(iter(files.items())))
                     return _change_all(staged, skill, base, files)
-                except _RACES as exc:
+                except RACES as exc:
                     raise Changed from exc
     raise Busy(f"skill {place.id!r} is being written by others")
 
@@ -158,19 +158,20 @@ def _change_one(staged: staging.Staging, skill: OpenSkill, base: Base, path: byt
     before = base.below.get(path)
     result = stamp(base.below[base.name])
     with tree.opened_parent(path, skill.fd) as (parent_fd, name):
-        if content is None:
-            renames.move(parent_fd, name, staged.fd, staging.OLD)
-            if before is None or stamp(os.lstat(staging.OLD, dir_fd=staged.fd)) != stamp(before):
-                renames.move(staged.fd, staging.OLD, parent_fd, name)
-                raise Changed
-        else:
+        if content is not None:
             _write(staged.fd, staging.NEW, path, content, skill, before)
             if path == base.name:
                 result = stamp(os.lstat(staging.NEW, dir_fd=staged.fd))
-            if before is None:
-                renames.move(staged.fd, staging.NEW, parent_fd, name)
-            else:
-                _replace(staged, parent_fd, name, before, base.skill_md if path == base.name else None)
+        if content is None or before is None:
+            source, target = ((parent_fd, name), (staged.fd, staging.OLD))
+            if content is not None:
+                source, target = ((staged.fd, staging.NEW), (parent_fd, name))
+            renames.move(*source, *target)
+            if not is_in_place(skill) or (before and stamp(os.lstat(target[1], dir_fd=target[0])) != stamp(before)):
+                renames.move(*target, *source)
+                raise Changed
+        else:
+            _replace(staged, skill, parent_fd, name, before, base.skill_md if path == base.name else None)
         os.fsync(parent_fd)
     if content is None:
         tree.remove_empty_above(skill.fd, path)
@@ -178,7 +179,12 @@ def _change_one(staged: staging.Staging, skill: OpenSkill, base: Base, path: byt
 
 
 def _replace(
-    staged: staging.Staging, parent_fd: int, name: bytes, before: os.stat_result, content: bytes | None
+    staged: staging.Staging,
+    skill: OpenSkill,
+    parent_fd: int,
+    name: bytes,
+    before: os.stat_result,
+    content: bytes | None,
 ) -> None:
     """Put ``NEW`` in the place of a file in this state and, if given, of this content."""
     if stamp(os.lstat(name, dir_fd=parent_fd)) != stamp(before):
@@ -191,12 +197,12 @@ def _replace(
         # What somebody writes between the look and this rename is lost.
         os.rename(staging.NEW, name, src_dir_fd=staged.fd, dst_dir_fd=parent_fd)
         return
-    is_same_file = stamp(os.lstat(staging.NEW, dir_fd=staged.fd)) == stamp(before)
-    if is_same_file and content is not None:
+    is_fine = is_in_place(skill) and stamp(os.lstat(staging.NEW, dir_fd=staged.fd)) == stamp(before)
+    if is_fine and content is not None:
         # A second write within the same tick of the clock leaves the stamp as it was.
         read = tree.read_file(staged.fd, staging.NEW, len(content))
-        is_same_file = read is not None and read[0] == content
-    if not is_same_file:
+        is_fine = read is not None and read[0] == content
+    if not is_fine:
         renames.exchange(parent_fd, name, staged.fd, staging.NEW)
         raise Changed
 
@@ -216,11 +222,13 @@ def _change_all(staged: staging.Staging, skill: OpenSkill, base: Base, files: Ma
         tree.sync_tree(new_fd)
         result = stamp(os.lstat(base.name, dir_fd=new_fd))
     replaced = dict.fromkeys((*files, *copied))
-    if not is_same(skill.fd, base, replaced):
+    if not is_in_place(skill) or not is_same(skill.fd, base, replaced):
         raise Changed
     old = staging.put_in_place(staged, skill.parent_fd, skill.leaf, skill.place.id)
-    # The descriptor leads to the old directory, wherever it is by now.
-    if old is not None and not is_same(skill.fd, base, replaced):
+    if old is not None:
+        with tree.opened(old, staged.fd) as old_fd:
+            if is_same(old_fd, base, replaced):
+                return result
         staging.put_back(staged, skill.parent_fd, skill.leaf, old)
         raise Changed
     return result
@@ -237,15 +245,3 @@ def _write(
             old_fd = os.open(old_name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent_fd)
             stack.callback(os.close, old_fd)
         tree.write_file(directory_fd, name, content, executable=is_script(path.decode(), content), like_fd=old_fd)
-
-
-@contextlib.contextmanager
-def reporting_file(place: Place, path: bytes) -> Iterator[None]:
-    """Name the file in what the kernel refuses."""
-    try:
-        yield
-    except _RACES:
-        raise
-    except OSError:
-        with reporting(place, f"writing {path.decode()}"):
-            raise
