@@ -514,6 +514,8 @@ async def test_a_sweep_finds_what_events_missed(tmp_path: Path, monkeypatch: pyt
         save(tmp_path / "pdf", "new")
         await until(registry, lambda: served(registry) == {"pdf": "new"})
         await until(registry, lambda: watcher.state.missed_events == 1)
+        await until_mode(registry, watcher, "inotify")
+        assert served(registry) == {"pdf": "new"}
 
 
 async def test_a_dead_source_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

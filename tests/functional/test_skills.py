@@ -429,6 +429,7 @@ def test_events_lost_while_stopped_are_made_up_for(root: Path, short_dir: Path) 
             while found != ["made-19999"]:
                 reply = lines.request("skills.search", {"query": "late", "sync_timeout_ms": 20_000})["result"]
                 found = [hit["id"] for hit in reply["skills"]]
+            assert lines.request("skills.list", {"limit": 1})["result"]["total"] == 301
     finally:
         daemon.stop()
 
