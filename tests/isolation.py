@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ def as_nobody(function: Callable[[], Any]) -> Any:
     if os.geteuid() != 0:
         return function()
     reading, writing = os.pipe()
-    child = os.fork()
+    child = _fork()
     if child == 0:
         try:
             os.setgroups([])
@@ -59,6 +60,13 @@ def as_nobody(function: Callable[[], Any]) -> Any:
         text = pipe.read()
     assert os.waitpid(child, 0)[1] == 0
     return json.loads(text)
+
+
+def _fork() -> int:
+    with warnings.catch_warnings():
+        # From Python 3.12 on; the threads of others, such as numpy's, do nothing that the child needs.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
 
 
 # What changes a disk, or waits for it.
@@ -85,7 +93,7 @@ def count_steps(monkeypatch: pytest.MonkeyPatch, on_step: Callable[[int, str], N
 
 def killed_at(step: int, function: Callable[[], Any]) -> bool:
     """Call a function in a child process that is gone before its n-th step; False where it has fewer."""
-    child = os.fork()
+    child = _fork()
     if child == 0:
 
         def on_step(number: int, name: str) -> None:

@@ -129,6 +129,26 @@ def test_a_script_gets_its_execute_bits(directory: Path, place: Place) -> None:
     assert stat.S_IMODE((directory / "scripts/b").stat().st_mode) == 0o750
 
 
+def test_rights_do_not_pass_to_other_content(directory: Path, place: Place) -> None:
+    """Whoever may write a skill gets no more rights by replacing a file that has them."""
+    (directory / "scripts/a").chmod(0o6755)
+    (directory / "scripts").chmod(0o2755)
+    for scripts in ({"a": "evil"}, {"a": "more evil", "b": "x"}):
+        update_skill(place, change(scripts=scripts), LIMITS)
+        assert stat.S_IMODE((directory / "scripts/a").stat().st_mode) == 0o755
+        (directory / "scripts/a").chmod(0o6755)
+    assert stat.S_IMODE((directory / "scripts").stat().st_mode) == 0o2755
+
+
+def test_a_skill_md_in_lower_case_is_one(root: Path, directory: Path, place: Place) -> None:
+    """It keeps its name."""
+    (directory / "SKILL.md").rename(directory / "skill.md")
+    update_skill(place, change(description="new"), LIMITS)
+    update_skill(place, change(license="MIT", scripts={"b": "x"}), LIMITS)
+    assert sorted(texts(directory)) == sorted([*FILES, "skill.md"])
+    assert (directory / "skill.md").read_text() == skill_md("pdf", "new\nlicense: MIT")
+
+
 def test_the_digest_is_that_of_the_disk(root: Path, directory: Path, place: Place) -> None:
     """An edit that nobody has seen yet is a conflict; so is a skill that has no digest."""
     digest = digest_of(root, "pdf")
@@ -581,5 +601,11 @@ def test_an_unprivileged_daemon_says_what_it_may_not(tmp_path: Path) -> None:
     try:
         assert as_nobody(outcomes) == ["read-only", "read-only", "done"]
     finally:
-        (root / "pdf/scripts").chmod(0o755)
+        (root / "pdf/scripts").chmod(0o777)
     assert texts(root) == {"pdf/SKILL.md": skill_md("pdf", "ok"), "pdf/scripts/a": "a"}
+    # Whoever may write the directories may replace files of others, and copy those that it may not link.
+    (root / "pdf/notes").write_text("n")
+    assert as_nobody(outcomes) == ["done"] * 3
+    assert texts(root) == {
+        "pdf/SKILL.md": skill_md("pdf", "ok"), "pdf/scripts/a": "x", "pdf/scripts/b": "x", "pdf/notes": "n",
+    }  # fmt: skip

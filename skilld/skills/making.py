@@ -56,9 +56,10 @@ def create_skill(place: Place, files: Mapping[str, bytes]) -> Stamp:
         with reporting(place, "opening the root"):
             root_fd = _open_root(place.root_path)
             stack.callback(os.close, root_fd)
+        stack.enter_context(reporting(place, "creating the skill"))
         if renames.exists(root_fd, leaf):
             raise SkillExists(place.id)
-        with reporting(place, "creating the skill"), staging.staged(root_fd) as staged:
+        with staging.staged(root_fd) as staged:
             os.mkdir(staging.NEW, dir_fd=staged.fd)
             with tree.opened(staging.NEW, staged.fd) as new_fd:
                 for path, content in files.items():

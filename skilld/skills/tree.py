@@ -253,7 +253,11 @@ def _check_depth(depth: int) -> None:
 
 
 def _copy_attributes(source_fd: int, target_fd: int) -> int:
-    """Copy owner and extended attributes as far as we may; return the mode, for ``fchmod`` to come last."""
+    """
+    Copy owner, access list and user attributes as far as we may; return the mode, for ``fchmod`` to come last.
+
+    What gives a program more rights than its user has (set-id bits, capabilities) never passes to other content.
+    """
     state = os.fstat(source_fd)
     ours = os.fstat(target_fd)
     if (state.st_uid, state.st_gid) != (ours.st_uid, ours.st_gid):
@@ -263,9 +267,10 @@ def _copy_attributes(source_fd: int, target_fd: int) -> int:
                 break
     with contextlib.suppress(OSError):
         for attribute in os.listxattr(source_fd):
-            with contextlib.suppress(OSError):
-                os.setxattr(target_fd, attribute, os.getxattr(source_fd, attribute))
-    return stat.S_IMODE(state.st_mode)
+            if attribute.startswith(("user.", "system.posix_acl_")):
+                with contextlib.suppress(OSError):
+                    os.setxattr(target_fd, attribute, os.getxattr(source_fd, attribute))
+    return stat.S_IMODE(state.st_mode) & (0o7777 if stat.S_ISDIR(state.st_mode) else 0o777)
 
 
 def _copy(source_fd: int, target_fd: int, name: bytes) -> None:

@@ -163,9 +163,9 @@ def _change_one(staged: staging.Staging, skill: OpenSkill, base: Base, path: byt
             if path == base.name:
                 result = stamp(os.lstat(staging.NEW, dir_fd=staged.fd))
         if content is None or before is None:
-            source, target = ((parent_fd, name), (staged.fd, staging.OLD))
-            if content is not None:
-                source, target = ((staged.fd, staging.NEW), (parent_fd, name))
+            # A file that goes, or one that comes.
+            here, there = (parent_fd, name), (staged.fd, staging.NEW)
+            source, target = (here, there) if content is None else (there, here)
             renames.move(*source, *target)
             if not is_in_place(skill) or (before and stamp(os.lstat(target[1], dir_fd=target[0])) != stamp(before)):
                 renames.move(*target, *source)

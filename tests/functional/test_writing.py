@@ -171,6 +171,8 @@ NEW = {"name": "a", "description": "x", "body": ""}
         ("skills.create", {"name": 1, "description": "x", "body": ""}, -32602, {"field": "name"}),
         ("skills.create", {"name": "a", "description": [], "body": ""}, -32602, {"field": "description"}),
         ("skills.create", {**NEW, "metadata": "x"}, -32602, {"field": "metadata"}),
+        ("skills.create", {**NEW, "metadata": {"a": 1}}, -32602, {"field": "metadata"}),
+        ("skills.update", {"name": "pdf", "metadata": {"a": 1}}, -32003, {}),
         ("skills.create", {**NEW, "scripts": {"a": 1}}, -32602, {"field": "scripts"}),
         ("skills.create", {**NEW, "scripts": {"a": None}}, -32602, {"field": "scripts"}),
         ("skills.create", {**NEW, "assets": {"a": {"base64": "?"}}}, -32602, {"field": "assets"}),

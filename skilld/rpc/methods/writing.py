@@ -80,7 +80,8 @@ def _fields(*, is_new: bool) -> tuple[Param, ...]:
         Param("body", text(), required=is_new, doc="The Markdown below the frontmatter."),
         Param("license", text(), required=False, doc=f"A license's name, or a file's.{empties}"),
         Param("compatibility", text(), required=False, doc=f"What the skill needs of its environment.{empties}"),
-        Param("metadata", mapping_of(any_json()), required=False, doc=f"Texts by name.{empties}"),
+        # An update may give back what is there, whatever its author has made of it.
+        Param("metadata", mapping_of(text() if is_new else any_json()), required=False, doc=f"Texts by name.{empties}"),
         Param(
             "allowed_tools",
             text_or(text(), array_of(text(), 1_000)),
