@@ -491,6 +491,16 @@ def test_a_closed_pipe_is_quiet(shell: Shell) -> None:
         assert (process.wait(PATIENCE_S), process.stderr.read()) == (0, b"")
 
 
+def test_what_the_encoding_lacks(shell: Shell) -> None:
+    """A character that the encoding of the output has not is no error; it is written as an escape."""
+    shell.serve()
+    environ = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    with shell.popen("list", env=environ) as process:
+        out, err = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, err) == (0, b"")
+    assert out.splitlines()[0].split(maxsplit=1) == [b"pdf", SAFE.encode("latin-1", "backslashreplace")]
+
+
 def test_a_full_disk_is_an_error(shell: Shell) -> None:
     """Output that could not be written is not silently lost."""
     shell.serve()

@@ -8,6 +8,7 @@ is called, for a start must not cost more than the call; what goes wrong becomes
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -21,6 +22,9 @@ def main() -> None:
 
 def run(args: list[str] | None = None) -> int:
     """Run one command; return its exit code. ``args`` are those of the process by default."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What a skill says of itself may hold what the terminal's encoding lacks; that is no reason to fail.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         # Within the try, for Ctrl-C may come while modules are imported.
         from skilld.cli.group import invoke

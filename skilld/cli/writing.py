@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import sys
+import tempfile
 from typing import Any
 
 import click
@@ -76,7 +77,8 @@ def edit_command(
     """
     Change a skill: what the options say or, without any, its instructions in $EDITOR.
 
-    A skill that somebody changes meanwhile is left as it is (conflict).
+    A skill that somebody changes meanwhile is left as it is (conflict). What was written in the editor and could not
+    be saved is kept in a file.
     """
     skill = caller.call("skills.get", name=name)
     changes = {
@@ -85,13 +87,20 @@ def edit_command(
         "license": license,
         "compatibility": compatibility,
     }
-    if all(value is None for value in changes.values()):
-        text = click.edit(skill["body"], extension=".md")
-        if text is None or text == skill["body"]:
-            click.echo("nothing changed", err=True)
-            return 0
-        changes["body"] = text
-    return _write(caller, "skills.update", as_json, name=skill["id"], if_digest=skill["digest"], **changes)
+    target = {"name": skill["id"], "if_digest": skill["digest"]}
+    if any(value is not None for value in changes.values()):
+        return _write(caller, "skills.update", as_json, **target, **changes)
+    text = click.edit(skill["body"], extension=".md")
+    if text is None or text == skill["body"]:
+        click.echo("nothing changed", err=True)
+        return 0
+    code = None
+    try:
+        code = _write(caller, "skills.update", as_json, **target, body=text)
+    finally:
+        if code != 0:
+            _keep(text)
+    return code
 
 
 @click.command("delete", cls=DaemonCommand)
@@ -121,6 +130,13 @@ def _write(caller: Caller, method: str, as_json: bool, **params: Any) -> int:
     else:
         click.echo(f"{clean(skill['id'])} {skill['digest']}")
     return 0
+
+
+def _keep(text: str) -> None:
+    """Keep what somebody wrote in an editor, and say where."""
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", prefix="skilld-", suffix=".md", delete=False) as file:
+        file.write(text)
+    click.echo(f"skilld: your text is kept in {clean(file.name)}", err=True)
 
 
 def _files(pairs: tuple[str, ...]) -> dict[str, Any]:

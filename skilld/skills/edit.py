@@ -189,9 +189,9 @@ def splice_skill_md(content: bytes, fields: Fields) -> bytes:
         changed = splice(raw, wanted, before.frontmatter) if wanted else raw
         if changed is None:
             continue
-        changed = changed if body is None else _replace_body(changed, body)
-        result = bom + changed.encode(errors="surrogateescape")
         try:
+            changed = changed if body is None else _replace_body(changed, body)
+            result = bom + changed.encode(errors="surrogateescape")
             _require(result, before, wanted, body)
         except (FrontmatterError, EditRefused):
             continue

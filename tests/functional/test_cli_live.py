@@ -115,6 +115,28 @@ def test_validating(skilld: Run, root: Path, tmp_path: Path, daemon: Daemon) -> 
     assert "name" in out and "description" in out
 
 
+def test_an_edit_that_is_refused_is_kept(
+    skilld: Run, daemon: Daemon, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What somebody wrote in the editor outlives a conflict."""
+    save(root / "pdf", "Fills forms.", "Use pypdf.")
+    daemon.call("skills.list", sync_timeout_ms=20_000)
+    editor = tmp_path / "editor"
+    editor.write_text(f"#!/bin/sh\necho mine >> \"$1\"\necho theirs >> '{root}/pdf/SKILL.md'\n")
+    editor.chmod(0o755)
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    monkeypatch.setenv("TMPDIR", str(kept))
+    monkeypatch.setenv("EDITOR", str(editor))
+    monkeypatch.delenv("VISUAL", raising=False)
+    code, out, err = skilld("edit", "pdf")
+    [path] = kept.iterdir()
+    assert (code, out, path.read_text()) == (1, "", "Use pypdf.\nmine\n")
+    where, why = err.splitlines()
+    assert (where, why[:26]) == (f"skilld: your text is kept in {path}", "skilld: the skill changed:")
+    assert daemon.call("skills.get", name="pdf", sync_timeout_ms=20_000)["body"] == "Use pypdf.\ntheirs\n"
+
+
 def test_watching(daemon: Daemon, root: Path) -> None:
     """Each change of the disk is a line as it happens."""
     revision = daemon.call("skills.list", sync_timeout_ms=20_000)["revision"]

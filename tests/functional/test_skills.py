@@ -91,9 +91,10 @@ def test_a_saved_edit_is_in_the_next_call(daemon: Daemon, root: Path) -> None:
         assert daemon.call("skills.search", query=f"body {number}", sync_timeout_ms=20_000)["total"] == 1
 
 
-def test_get_returns_the_whole_skill(call: Any, daemon: Daemon, root: Path) -> None:
+def test_get_returns_the_whole_skill(call: Any, daemon: Daemon, root: Path, tmp_path: Path) -> None:
     """Every member of the API's Skill, exactly."""
-    directory = root / "team/pdf"
+    # Made elsewhere and moved in: a time stamp that changes after the first scan is no change.
+    directory = tmp_path / "team/pdf"
     (directory / "scripts").mkdir(parents=True)
     (directory / "references/deep").mkdir(parents=True)
     text = (
@@ -106,6 +107,8 @@ def test_get_returns_the_whole_skill(call: Any, daemon: Daemon, root: Path) -> N
     (directory / "references/deep/a.md").write_text("x")
     (directory / "LICENSE").write_text("")
     os.utime(directory / "SKILL.md", (1_700_000_000, 1_700_000_000))
+    directory.parent.rename(root / "team")
+    directory = root / "team/pdf"
     synced(daemon)
     skill = call("skills.get", name="team/pdf")
     listing = "".join(
