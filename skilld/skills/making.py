@@ -21,6 +21,7 @@ from skilld.skills.ondisk import (
     Place,
     Stamp,
     check_digest,
+    check_root,
     is_same,
     opened_skill,
     read_base,
@@ -48,10 +49,11 @@ def create_skill(place: Place, files: Mapping[str, bytes]) -> Stamp:
 
     Raises:
         SkillExists: Something of this name is there, whatever it is.
-        ReadOnly: The root cannot be written.
+        ReadOnly: The root is a symbolic link, or cannot be written.
         Storage: The disk refused.
     """
     leaf = place.id.encode()
+    check_root(place)
     with contextlib.ExitStack() as stack:
         with reporting(place, "opening the root"):
             root_fd = _open_root(place.root_path)

@@ -116,6 +116,12 @@ def invalid(place: Place, findings: Sequence[Finding]) -> SkillInvalid:
     return SkillInvalid([problem.to_json() for problem in problems])
 
 
+def check_root(place: Place) -> None:
+    """Raise ReadOnly where the root is a symbolic link: readers follow it, writers do not."""
+    if os.path.islink(place.root_path):
+        raise ReadOnly(place.id, place.root, "its root is a symbolic link")
+
+
 @contextlib.contextmanager
 def opened_skill(place: Place) -> Iterator[OpenSkill]:
     """
@@ -123,10 +129,11 @@ def opened_skill(place: Place) -> Iterator[OpenSkill]:
 
     Raises:
         SkillNotFound: It is not there.
-        ReadOnly: A symbolic link below the root leads to it, or it cannot be opened.
+        ReadOnly: A symbolic link leads to it, be it the root itself, or it cannot be opened.
         Storage: The disk refused.
     """
     *parents, leaf = place.id.encode().split(b"/")
+    check_root(place)
     with contextlib.ExitStack() as stack:
         with reporting(place, "opening the skill"):
             try:

@@ -393,3 +393,22 @@ def test_writers_and_an_editor_at_once(daemon: Daemon, root: Path) -> None:
     assert {error["reason"] for error in errors} <= {"busy", "conflict"}
     assert daemon.call("skills.get", name="pdf", sync_timeout_ms=20_000)["id"] == "pdf"
     assert [path.name for path in root.iterdir()] == ["pdf"]
+
+
+def test_a_root_that_is_a_link_is_read_only(short_dir: Path, tmp_path: Path) -> None:
+    """Its skills are served; nothing is created, changed or deleted through it, and status says so."""
+    save(tmp_path / "real/pdf", "x")
+    (tmp_path / "current").symlink_to("real")
+    daemon = Daemon([tmp_path / "current"], short_dir)
+    try:
+        assert daemon.call("skills.get", name="pdf")["description"] == "x"
+        for method, params in [
+            ("skills.create", {"name": "new", "description": "x", "body": ""}),
+            ("skills.update", {"name": "pdf", "description": "y"}),
+            ("skills.delete", {"name": "pdf"}),
+        ]:
+            assert daemon.error(method, **params)["data"]["reason"] == "read-only"
+        assert daemon.call("skilld.status")["roots"][0]["writable"] is False
+        assert [path.name for path in (tmp_path / "real").iterdir()] == ["pdf"]
+    finally:
+        daemon.stop()

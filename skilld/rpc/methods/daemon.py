@@ -76,6 +76,8 @@ async def discover(context: Context, /) -> dict[str, Any]:
 def _is_writable(root: str) -> bool:
     """Whether a skill could be made in a root; one that is missing is made first."""
     path = root
+    if os.path.islink(root):
+        return False  # nothing is written through a link
     while not os.path.exists(path) and path != os.path.dirname(path):
         path = os.path.dirname(path)
     return os.path.isdir(path) and os.access(path, os.W_OK | os.X_OK)
