@@ -127,6 +127,16 @@ def test_skills_beyond_the_limit_are_not_served() -> None:
     ]
 
 
+def test_a_skill_beyond_the_limit_is_served_when_there_is_room() -> None:
+    """What was left out takes the place of a skill that goes, and its problem goes with it."""
+    registry = registry_of(limit_skills=2)
+    entries = [entry("a"), entry("b"), entry("c")]
+    put(registry, *entries)
+    put(registry, below="a")
+    assert list(registry.snapshot.ids) == ["b", "c"]
+    assert registry.snapshot.problems == ()
+
+
 def test_changes_since_a_revision_are_netted() -> None:
     """A skill that came and went in between is not mentioned; one that went and came back is updated."""
     registry = registry_of()

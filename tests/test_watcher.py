@@ -21,6 +21,7 @@ from skilld.errors import Busy
 from skilld.skills import watcher as watcher_module
 from skilld.skills.event_source import EventSource, SourceFailed, WatchesExhausted
 from skilld.skills.registry import Change, Registry
+from skilld.skills.rescanner import GRACE_S
 from skilld.skills.scanner import scan
 from skilld.skills.watcher import Watcher
 
@@ -433,6 +434,32 @@ async def test_two_roots(tmp_path: Path) -> None:
         await watcher.sync(SYNC_S)
         assert served(registry) == {"pdf": "second", "csv": "second"}
         assert registry.snapshot.problems == ()
+
+
+@pytest.mark.parametrize("left", [["first"], ["second"], ["third", "second"]])
+async def test_a_reload_in_the_middle_of_edits(tmp_path: Path, left: list[str]) -> None:
+    """Roots may come and go while edits are being scanned and skills are held back; what is left is followed on."""
+    for root in ("first", "second"):
+        save(tmp_path / root / "pdf", root)
+        save(tmp_path / root / root, root)
+    async with watching(tmp_path / "first", tmp_path / "second") as (registry, watcher):
+        await until_mode(registry, watcher, "inotify")
+        for root in ("first", "second"):
+            save(tmp_path / root / "new", "racy, so that another look is planned")
+            (tmp_path / root / "pdf/SKILL.md").unlink()  # held back for a moment
+        await watcher.rescanner.drain(held_back=False)
+        flags = {"skills_dir": [str(tmp_path / root) for root in left]}
+        watcher.rescanner.mark_all()
+        await asyncio.sleep(0)  # the scan of the old roots is on its way
+        watcher.reload(config.resolve(flags, {}, {}, uid=os.getuid()).config)
+        await watcher.sync(SYNC_S)
+        kept = left[-1]
+        assert served(registry) == {kept: kept, "new": "racy, so that another look is planned"}
+        save(tmp_path / kept / "later", "later")
+        await asyncio.sleep(2 * GRACE_S)  # every look that was planned before has been taken
+        await watcher.sync(SYNC_S)
+        assert served(registry)["later"] == "later"
+        assert watcher.is_alive
 
 
 async def test_search_follows_the_root_that_wins(tmp_path: Path) -> None:

@@ -152,6 +152,8 @@ class Registry:
         # Set while search knows every skill.
         self.is_indexed = asyncio.Event()
         self._entry_ids: list[list[str]] = [[] for _ in roots]
+        # Ids that would be served if there were fewer skills.
+        self._left_out: dict[str, None] = {}
         self._counter = 0
         self._history: deque[Change] = deque()
         self._history_ids = 0
@@ -210,14 +212,14 @@ class Registry:
         elif below in found and not is_there:
             insort(ids, below)
 
-    def _swap(self, touched: Iterable[str], prepared: Mapping[tuple[str, str], Prepared]) -> Change | None:
+    def _swap(self, touched: Mapping[str, None], prepared: Mapping[tuple[str, str], Prepared]) -> Change | None:
         old = self.snapshot
         skills, names, problems = dict(old.skills), dict(old.ids_by_name), dict(old.problems_by_entry)
         sorted_ids = list(old.ids)
         added: list[str] = []
         updated: list[str] = []
         removed: list[str] = []
-        for id in touched:
+        for id in {**touched, **self._left_out}:
             skill = self._settle(id, problems, len(skills) - (id in skills) >= self.limit_skills)
             before = skills.get(id)
             if skill == before:
@@ -268,6 +270,7 @@ class Registry:
         """Return the skill that an id stands for now, and write down its entries' problems."""
         winner: Entry | None = None
         winner_root = ""
+        self._left_out.pop(id, None)
         for number, known in enumerate(self.entries):
             entry = known.get(id)
             problems.pop((number, id), None)
@@ -280,6 +283,7 @@ class Registry:
                 message = f"hidden by the skill of the same id in {winner_root}"
                 found.append(_problem_of(path, id, name, Finding("error", message)))
             elif entry.skill is not None and is_full:
+                self._left_out[id] = None
                 message = f"not served: there are {self.limit_skills:,} skills already (limits.skills)"
                 found.append(_problem_of(path, id, name, Finding("error", message)))
             if winner is None:
@@ -316,6 +320,8 @@ class Registry:
 
     def set_roots(self, roots: tuple[str, ...]) -> None:
         """Take other roots; what is known of those that stay is kept, the rest waits for a scan."""
+        if self.remembered is not None:
+            self.remembered, self.index = None, Index()
         known = dict(zip(self.roots, self.entries, strict=True))
         touched = {id: None for entries in self.entries for id in entries}
         self.roots = roots

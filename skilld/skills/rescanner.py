@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -32,6 +32,20 @@ PREPARE_LIMIT = 32
 
 # A part of a root: the root's number and a path relative to it ("" is the whole root).
 Unit: TypeAlias = tuple[int, str]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """
+    One unit to scan, with all that the scanning thread may know of the registry, which may get other roots meanwhile.
+
+    ``served`` are the ids at or below the unit that are served now.
+    """
+
+    unit: Unit
+    root: str
+    known: Mapping[str, Entry]
+    served: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -86,6 +100,12 @@ class Rescanner:
         """Say that everything may be stale."""
         self.mark((number, "") for number in range(len(self.registry.roots)))
 
+    def reload(self, limits: ScanLimits) -> None:
+        """Scan everything with other limits, for roots that may be others too; nothing is held back any more."""
+        self.limits = limits
+        self._grace.clear()
+        self.mark_all()
+
     async def drain(self, *, held_back: bool = True) -> None:
         """Wait until all that is marked now has been scanned and, unless told otherwise, nothing is held back."""
         async with self._scanned:
@@ -105,40 +125,49 @@ class Rescanner:
         loop = asyncio.get_running_loop()
         self._wake.clear()
         taken, self._stale, marked = self._stale, set(), self._marked
+        roots = self.registry.roots
+        # A mark may be older than a reload that took its root away.
+        taken = {unit for unit in taken if unit[0] < len(roots)}
         whole = {number for number, below in taken if not below}
         units = sorted(unit for unit in taken if unit[0] not in whole or not unit[1])
         began = loop.time()
-        found = await loop.run_in_executor(self._executor, self._scan, units)
-        results = [self._hold_back(result, found.still_there) for result in found.results]
-        change = self.registry.apply(results, found.prepared)
-        if len(whole) == len(self.registry.roots):
-            self.full_scan_s = loop.time() - began
-            self.last_full_scan = datetime.now(UTC)
-            self.registry.forget_remembered()
-            self.last_found = (*change.added, *change.updated, *change.removed) if change else ()
-            self.ready.set()
+        found = await loop.run_in_executor(self._executor, self._scan, [self._job(unit) for unit in units])
+        # After a reload the numbers mean other roots; it has marked everything.
+        if self.registry.roots is roots:
+            self._publish(found, whole, loop.time() - began)
         async with self._scanned:
             self._settled = marked
             self._scanned.notify_all()
 
-    def _scan(self, units: list[Unit]) -> _Found:
+    def _job(self, unit: Unit) -> _Job:
+        number, below = unit
+        registry = self.registry
+        entries = registry.entries[number]
+        served = frozenset(id for id in registry.ids_below(number, below) if entries[id].skill is not None)
+        return _Job(unit, registry.roots[number], registry.known(number), served)
+
+    def _publish(self, found: _Found, whole: set[int], seconds: float) -> None:
+        results = [self._hold_back(result, found.still_there) for result in found.results]
+        change = self.registry.apply(results, found.prepared)
+        if len(whole) == len(self.registry.roots):
+            self.full_scan_s = seconds
+            self.last_full_scan = datetime.now(UTC)
+            self.registry.forget_remembered()
+            self.last_found = (*change.added, *change.updated, *change.removed) if change else ()
+            self.ready.set()
+
+    def _scan(self, jobs: list[_Job]) -> _Found:
         """In the scanning thread: scan units, and make the search documents of a few changed skills at once."""
         results = []
         changed: list[Entry] = []
-        still_there = set()
-        for number, below in units:
-            root, known = self.registry.roots[number], self.registry.known(number)
-            entries = tuple(scan(root, below, known, self.limits))
+        still_there: set[Unit] = set()
+        for job in jobs:
+            number, below = job.unit
+            entries = tuple(scan(job.root, below, job.known, self.limits))
             results.append(Scanned(number, below, entries))
-            changed += [entry for entry in entries if known.get(entry.id) is not entry]
-            served = {entry.id for entry in entries if entry.skill is not None}
-            for id in self.registry.ids_below(number, below):
-                if (
-                    self.registry.entries[number][id].skill is not None
-                    and id not in served
-                    and os.path.isdir(f"{root}/{id}")
-                ):
-                    still_there.add((number, id))
+            changed += [entry for entry in entries if job.known.get(entry.id) is not entry]
+            left = job.served.difference(entry.id for entry in entries if entry.skill is not None)
+            still_there.update((number, id) for id in left if os.path.isdir(f"{job.root}/{id}"))
         prepared = {}
         skills = [entry.skill for entry in changed if entry.skill is not None]
         for skill in skills if len(skills) <= PREPARE_LIMIT else ():

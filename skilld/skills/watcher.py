@@ -144,10 +144,12 @@ class Watcher:
     def reload(self, settings: config.Config) -> None:
         """Take other roots, limits and ways of watching; scan everything again. Returns at once."""
         self.settings = settings
-        self.rescanner.limits = _scan_limits(settings)
         self.registry.set_roots(settings.skills_dir)
+        # Units of the old roots mean nothing any more.
+        self._real_roots = ()
+        self._new_units, self._settling, self._named_at = set(), set(), {}
         self._rebuild.set()
-        self.rescanner.mark_all()
+        self.rescanner.reload(_scan_limits(settings))
 
     # Where events come from.
 
