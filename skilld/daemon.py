@@ -24,7 +24,7 @@ from typing import Any
 import skilld
 from skilld import systemd
 from skilld.config import NO_CACHE, Config, ConfigError, Effective
-from skilld.factory.draft import Draft
+from skilld.factory.draft import Draft, fields_of
 from skilld.factory.sessions import Sessions
 from skilld.listener import Listener, SocketInUse
 from skilld.rpc.access import build_policy
@@ -33,7 +33,6 @@ from skilld.rpc.methods import TABLE
 from skilld.rpc.methods.services import Services
 from skilld.rpc.server import Server
 from skilld.skills.cache import cache_key, load_cache, save_cache
-from skilld.skills.edit import Fields
 from skilld.skills.indexer import fill_index
 from skilld.skills.registry import Registry
 from skilld.skills.store import Store
@@ -64,6 +63,11 @@ async def serve(effective: Effective, reload: Callable[[], Effective]) -> int:
     Returns:
         The exit code of ``skilld serve``: 0 clean end, 1 failure, 2 configuration, 3 socket in use.
     """
+    # From the first moment: a daemon that is told to end while it starts leaves nothing behind.
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
     settings = effective.config
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     # The first scan makes nothing but values that stay; _announce turns the collector on again.
@@ -104,10 +108,6 @@ async def serve(effective: Effective, reload: Callable[[], Effective]) -> int:
         policy=policy,
     )  # fmt: skip
     services.connection_count = lambda: server.connections
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
 
     def on_hangup() -> None:
         systemd.notify(os.environ, f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
@@ -151,8 +151,8 @@ async def serve(effective: Effective, reload: Callable[[], Effective]) -> int:
 
 def _make_sessions(settings: Config, store: Store) -> Sessions:
     async def create(draft: Draft) -> Mapping[str, Any]:
-        fields = Fields(draft.description, compatibility=draft.compatibility, body=draft.body)
-        skill = await store.create(draft.name, fields, {"scripts": draft.scripts, "assets": draft.assets})
+        files = {"scripts": draft.scripts, "assets": draft.assets}
+        skill = await store.create(draft.name, fields_of(draft), files)
         return skill.summary()
 
     return Sessions(

@@ -401,7 +401,7 @@ def test_first_path_where_somebody_listens(
     monkeypatch.setattr("skilld.client.endpoint.WELL_KNOWN", (str(tmp_path / "none"), str(dead), daemon.path))
     monkeypatch.delenv("SKILLD_ENDPOINT", raising=False)
     with connect(None) as client:
-        client.ping()
+        assert client.call("skilld.ping") == {}
 
 
 def test_no_daemon_names_every_endpoint(tmp_path: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -158,7 +158,10 @@ def test_sha256sum_checks_a_listing(write_skill: WriteSkill) -> None:
         ListedFile(name.encode(), hashlib.sha256(name.encode()).hexdigest(), "* "[len(name) % 2]) for name in names
     ]
     command = ["sha256sum", "--check", "--strict", "--quiet"]
-    subprocess.run(command, input=listing(files), cwd=directory, check=True, timeout=60)
+    done = subprocess.run(command, input=listing(files), cwd=directory, capture_output=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    wrong = [ListedFile(files[0].path, "0" * 64, files[0].mark)]
+    assert subprocess.run(command, input=listing(wrong), cwd=directory, capture_output=True, check=False).returncode
 
 
 @pytest.mark.parametrize(

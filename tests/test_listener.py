@@ -126,8 +126,12 @@ def test_a_dead_socket_is_taken_over(path: Path) -> None:
         dead.bind(str(path))
         dead.listen()
     (path.parent / "skilld.sock.lock").write_text("")
-    with listening(path), socket.socket(socket.AF_UNIX) as client:
+    with listening(path) as listener, socket.socket(socket.AF_UNIX) as client:
         client.connect(str(path))
+        accepted, _ = listener.socket.accept()
+        with accepted:
+            client.sendall(b"x")
+            assert accepted.recv(1) == b"x"
 
 
 def test_a_killed_daemon_is_followed_by_the_next(path: Path) -> None:

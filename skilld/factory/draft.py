@@ -17,7 +17,9 @@ from skilld.factory import starter
 from skilld.factory.answers import Answers, Example
 from skilld.factory.markdown import block, fence, inline, is_plain_line
 from skilld.factory.naming import make_name, make_title
-from skilld.factory.phrases import bare_task, word_set
+from skilld.factory.phrases import bare_task
+from skilld.skills import edit
+from skilld.skills.edit import Fields
 from skilld.skills.model import DESCRIPTION_LIMIT_CHARS
 
 # What a long goal may take of the description before the trigger words, which search lives on, have their turn.
@@ -82,37 +84,14 @@ def make_draft(answers: Answers, *, taken: Callable[[str], bool]) -> Draft:
     )
 
 
+def fields_of(draft: Draft) -> Fields:
+    """Return the draft's SKILL.md as the store takes it."""
+    return Fields(draft.description, compatibility=draft.compatibility, body=draft.body)
+
+
 def render_skill_md(draft: Draft) -> str:
-    """Return the text of the draft's SKILL.md."""
-    fields = [("name", draft.name), ("description", draft.description), ("compatibility", draft.compatibility)]
-    lines = [f"{key}: {_yaml_text(value)}" for key, value in fields if value is not None]
-    return "\n".join(["---", *lines, "---", "", draft.body])
-
-
-# Begins with a letter and has nothing that YAML, or a reader that cuts at "---", could take for more than text.
-_YAML_PLAIN = re.compile(r"""[A-Za-z](?:(?!---)[A-Za-z0-9 ,.;()'"/+_-])*[A-Za-z0-9.)"]""")
-_YAML_WORDS = word_set("y yes n no true false on off null")
-
-
-def _yaml_text(text: str) -> str:
-    """Write a text of one line as a YAML scalar on one line that reads back as the same text."""
-    if _YAML_PLAIN.fullmatch(text) and text.lower() not in _YAML_WORDS:
-        return text
-    if text.isprintable() and "---" not in text:
-        return "'" + text.replace("'", "''") + "'"
-    escaped = "".join(_yaml_escape(char) for char in text)
-    # Readers that split a file at "---", the reference one among them, would end the frontmatter here.
-    escaped = escaped.replace("--", r"-\x2d") if "---" in escaped else escaped
-    return f'"{escaped}"'
-
-
-def _yaml_escape(char: str) -> str:
-    if char in '"\\':
-        return f"\\{char}"
-    if char.isprintable():
-        return char
-    code = ord(char)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    """Return the text of the draft's SKILL.md: that which creating it writes."""
+    return edit.render_skill_md(draft.name, fields_of(draft)).decode()
 
 
 def _describe(answers: Answers) -> tuple[str, int]:

@@ -478,6 +478,14 @@ def test_start_and_stop(daemon: Daemon, root: Path) -> None:
     assert daemon.call("skilld.ping") == {}
 
 
+def test_a_stop_during_the_start_is_clean(daemon: Daemon) -> None:
+    """A daemon that is told to end as soon as its socket appears ends with 0 and leaves no socket."""
+    for _ in range(4):
+        assert daemon.stop() == 0
+        assert not daemon.socket_path.exists()
+        daemon.start()
+
+
 def test_a_stop_answers_what_is_in_flight(daemon: Daemon) -> None:
     """A call that waits is answered before the daemon ends, which it does in time."""
     with contextlib.closing(daemon.lines()) as lines:
