@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import marshal
 import math
 import os
 import random
@@ -151,6 +152,17 @@ def test_the_way_to_a_library_does_not_matter(steps: list[Document | str], query
     fresh = index_of(sorted(left.values(), key=lambda document: document.id))
     assert index.search(query, 3) == fresh.search(query, 3)
     assert (len(index), index.bytes_used) == (len(fresh), fresh.bytes_used)
+
+
+def test_a_dump_stays_as_it_is_while_the_index_changes() -> None:
+    """What is written to disk later is the index of the moment of the dump."""
+    index = index_of(LIBRARY)
+    state = index.dump()
+    # Version 2 writes equal values as equal bytes, whoever else holds them.
+    before = marshal.dumps(state, 2)
+    index.remove("pdf")
+    index.add(prepare(Document("excel", "other", "Something else altogether.", (), "new words")))
+    assert marshal.dumps(state, 2) == before
 
 
 def test_endless_updates_need_no_memory() -> None:

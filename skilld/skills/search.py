@@ -320,7 +320,7 @@ class Index:
         return {slot: 2 if self._document(slot).id == query.strip() else 1 for slot in slots}
 
     def dump(self) -> tuple[Any, ...]:
-        """Return the whole index as plain values, for :meth:`load`."""
+        """Return the whole index as plain values that stay as they are, for :meth:`load`."""
         arrays = [array("I", (there,)) if isinstance(there, int) else there for there in self._postings]
         return (
             tuple(self._names),
@@ -329,7 +329,7 @@ class Index:
             tuple(document and tuple(document) for document in self._documents),
             _lengths(self._terms),
             b"".join(numbers.tobytes() for numbers in self._terms),
-            self._by_key,
+            dict(self._by_key),
             self._spelling.dump(),
         )
 

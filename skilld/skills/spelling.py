@@ -51,7 +51,7 @@ class Spelling:
 
     def dump(self) -> dict[str, int]:
         """Return every word with its count, for :meth:`load`."""
-        return self._counts
+        return dict(self._counts)
 
     @classmethod
     def load(cls, counts: Mapping[str, int]) -> Spelling:
