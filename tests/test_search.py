@@ -213,7 +213,11 @@ def test_both_ways_to_rank_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     for rank in (ranking.rank_plain, ranking.rank_fast):
         monkeypatch.setattr("skilld.skills.search.rank", rank)
         answers.append(
-            [index.search(" ".join(chance.choices(words, k=5)), 10) for chance in map(random.Random, range(50))]
+            [
+                index.search(" ".join(chance.choices(words, k=5)), limit)
+                for chance in map(random.Random, range(50))
+                for limit in (1, 10, 100)
+            ]
         )
     assert answers[0] == answers[1]
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skilld.skills.snippet import PASSAGE_CHARS, beginning, snippet
+from skilld.skills.snippet import PASSAGE_CHARS, _in_any, _in_plain, beginning, snippet
+from skilld.skills.tokens import term_set
 
 
 @pytest.mark.parametrize(
@@ -41,3 +42,11 @@ def test_any_text_is_fine(text: str, query: str) -> None:
     """Never an exception, never a second line, never longer than a passage with its marks."""
     for shown in (snippet(text, query), beginning(text)):
         assert shown is None or len(shown.splitlines()) <= 1
+
+
+@given(st.text("abcDES012+# .-\u2014\u2019\u00b2\u3001\u2126\U0001f600", max_size=60), st.text("abcdes012+# "))
+def test_both_ways_to_find_words_agree(text: str, query: str) -> None:
+    """Without foreign letters the short way finds the words that the long way finds."""
+    asked = term_set(query)
+    plain, any_ = ({(start, end) for start, end, _ in find(text, asked)} for find in (_in_plain, _in_any))
+    assert plain == any_

@@ -27,6 +27,8 @@ SLOT_SHIFT = 8
 IMPACT_MASK = 0xFF
 # Below so many postings a Python loop is as fast as numpy's calls.
 _FEW = 32
+# Rows of the table in which the best scores are looked for.
+_ROWS = 16
 
 # Of a term: its weight, and its postings: one, or an array of them sorted by slot.
 Weighted: TypeAlias = tuple[float, "int | array[int]"]
@@ -82,7 +84,15 @@ def rank_fast(terms: Sequence[Weighted], bonuses: Mapping[int, int], slots: int,
             scores[slot] += times * greatest
     total = int(numpy.count_nonzero(scores))
     if total > limit:
-        chosen = numpy.flatnonzero(scores >= numpy.partition(scores, -limit)[-limit])
+        # A partition of all scores takes half the time of a query. The best of the columns of a table of them are
+        # soon found, and there are as many scores that are no less than the last of these.
+        columns = max(limit, slots // _ROWS)
+        rows = slots // columns
+        greatest_of = scores[: rows * columns].reshape(rows, columns).max(axis=0)
+        bound = numpy.partition(greatest_of, -limit)[-limit]
+        chosen = numpy.flatnonzero(scores >= bound)
+        found = scores[chosen]
+        chosen = chosen[found >= numpy.partition(found, -limit)[-limit]]
     else:
         chosen = numpy.flatnonzero(scores)
     return list(zip(chosen.tolist(), scores[chosen].tolist(), strict=True)), total

@@ -20,10 +20,9 @@ from itertools import chain
 
 # Letters and digits of all scripts, and what may end a word such as "c++" and "c#". Ranges are faster than \w, and
 # leave the surrogates out.
-_WORD_CHARS = (
-    r"0-9A-Za-z\u00c0-\u1fff\u2c00-\u2fff\u3040-\ud7ff\uf900-\ufdff\ufe70-\ufeff\uff10-\uffef\U00010000-\U0010ffff"
-)
-WORD = re.compile(f"[{_WORD_CHARS}]+[+#]*")
+_FOREIGN = r"\u00c0-\u1fff\u2c00-\u2fff\u3040-\ud7ff\uf900-\ufdff\ufe70-\ufeff\uff10-\uffef\U00010000-\U0010ffff"
+WORD = re.compile(f"[0-9A-Za-z{_FOREIGN}]+[+#]*")
+FOREIGN_LETTER = re.compile(f"[{_FOREIGN}]")
 
 # Scripts without spaces between words | Latin letters and digits | any other script's letters.
 _UNSPACED = (
