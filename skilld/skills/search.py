@@ -26,6 +26,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any, NamedTuple
 
 from skilld.skills.ranking import SLOT_SHIFT, rank
@@ -36,7 +37,7 @@ from skilld.skills.tokens import TERMS, WORD, term_set, tokenise
 __all__ = ["Document", "Hit", "Index", "Prepared", "Results", "prepare", "snippet", "tags_of"]
 
 # Raise it whenever prepare() gives other results for the same document: what is cached is then made anew.
-PREPARED_VERSION = 1
+PREPARED_VERSION = 2
 
 # Per field: weight, and the average number of terms in it.
 NAME, DESCRIPTION, TAGS, INTRO = (2.0, 2.6), (1.5, 22.0), (0.75, 1.5), (0.4, 55.0)
@@ -56,6 +57,9 @@ QUERY_WORDS = 400
 QUERY_TERMS = 64
 # Only a short query is worth guessing at.
 SPELLING_TERMS = 24
+
+# The number of a term that no document has yet.
+_NEW = 2**32 - 1
 
 # A longer query is no name.
 EXACT_CHARS = 200
@@ -218,18 +222,17 @@ class Index:
         self._slots[prepared.id] = slot
         self._documents[slot] = prepared._replace(terms=(), impacts=b"")
         postings, base = self._postings, slot << SLOT_SHIFT
-        numbers = array("I")
-        for term, number, impact in zip(
-            prepared.terms, map(self._numbers.get, prepared.terms), prepared.impacts, strict=True
-        ):
-            if number is None:
-                numbers.append(self._first_posting(term, base | impact))
+        # The postings of the last slot go to the ends of their arrays: there is no need to look.
+        is_last = slot == len(self._documents) - 1
+        numbers = array("I", map(self._numbers.get, prepared.terms, repeat(_NEW)))
+        for at, (number, impact) in enumerate(zip(numbers, prepared.impacts, strict=True)):
+            if number == _NEW:
+                numbers[at] = self._first_posting(prepared.terms[at], base | impact)
                 continue
-            numbers.append(number)
             there = postings[number]
             if isinstance(there, int):
                 postings[number] = array("I", sorted((there, base | impact)))
-            elif base > there[-1]:
+            elif is_last or base > there[-1]:
                 there.append(base | impact)
             else:
                 there.insert(bisect_left(there, base), base | impact)

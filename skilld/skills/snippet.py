@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Set
 
-from skilld.skills.tokens import FOREIGN_LETTER, TERMS, WORD, term_set
+from skilld.skills.tokens import TERMS, WORD, has_foreign_letters, term_set
 
 PASSAGE_CHARS = 200
 # Words before the first match that are kept for context.
@@ -30,9 +30,7 @@ def snippet(text: str, asked: Set[str] | str) -> str | None:
     """
     if isinstance(asked, str):
         asked = term_set(asked)
-    # Foreign punctuation, such as a dash, is in half of all English texts; it is no part of a word.
-    is_plain = text.isascii() or not FOREIGN_LETTER.search(text)
-    matches = sorted(_in_plain(text, asked) if is_plain else _in_any(text, asked))
+    matches = sorted(_in_any(text, asked) if has_foreign_letters(text) else _in_plain(text, asked))
     if not matches:
         return None
     first, last = _densest(matches)

@@ -14,15 +14,20 @@ each help both halves of the queries; heavier stemmers (Porter, Snowball) do not
 from __future__ import annotations
 
 import re
+import string
 import unicodedata
 from collections.abc import Iterator, Mapping
 from itertools import chain
 
-# Letters and digits of all scripts, and what may end a word such as "c++" and "c#". Ranges are faster than \w, and
-# leave the surrogates out.
-_FOREIGN = r"\u00c0-\u1fff\u2c00-\u2fff\u3040-\ud7ff\uf900-\ufdff\ufe70-\ufeff\uff10-\uffef\U00010000-\U0010ffff"
+# Letters and digits of all scripts beyond ASCII, in ranges, which are faster than \w. Left out are the surrogates,
+# punctuation and pictures: in most texts that are not ASCII the one foreign thing is a dash or an emoji.
+_FOREIGN = (
+    r"\u00c0-\u1fff\u2c00-\u2fff\u3040-\ud7ff\uf900-\ufdff\ufe70-\ufeff\uff10-\uffef"
+    r"\U00010000-\U0001efff\U00020000-\U0010ffff"
+)
+_FOREIGN_LETTER = re.compile(f"[{_FOREIGN}]")
+# And what may end a word such as "c++" and "c#".
 WORD = re.compile(f"[0-9A-Za-z{_FOREIGN}]+[+#]*")
-FOREIGN_LETTER = re.compile(f"[{_FOREIGN}]")
 
 # Scripts without spaces between words | Latin letters and digits | any other script's letters.
 _UNSPACED = (
@@ -32,6 +37,8 @@ _UNSPACED = (
 _SEGMENT = re.compile(rf"([{_UNSPACED}]+)|([0-9a-z]+[+#]*)|([^\W_]+)")
 _CAMEL = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+")
 _VOWEL = re.compile("[aeiouy]")
+# No other letter ends a word that stem() changes: most words are told apart by this look.
+_STEM_ENDS = frozenset("sgdeyi")
 
 # A word beyond this is base64 or a hash, and tells nothing.
 WORD_LIMIT_CHARS = 64
@@ -48,8 +55,11 @@ STOP_WORDS = frozenset(
 )
 
 
-# Every ASCII character that no word holds, to a space.
-_TO_SPACES = {code: " " for code in range(128) if not (chr(code).isalnum() or chr(code) in "+#")}
+_ASCII = bytes(range(128))
+# Every byte to itself where it is part of an ASCII word, else to a space.
+_TO_SPACES = bytes(
+    code if code in (string.ascii_letters + string.digits + "+#").encode() else 32 for code in range(256)
+)
 
 # Words remembered at a time, twice over.
 _MEMORY_WORDS = 25_000
@@ -66,7 +76,9 @@ class _Terms(dict[str, tuple[str, ...]]):
             self.older = dict(self)
             self.clear()
         found = self.older.get(word)
-        if found is None:
+        if found is None and word.isalnum() and word.isascii():
+            found = _terms(word)
+        elif found is None:
             # What words() leaves together may be several words, such as "a+b" and "#1".
             found = tuple(term for part in WORD.findall(word) for term in _terms(part))
         self[word] = found
@@ -78,8 +90,21 @@ TERMS = _Terms()
 
 
 def words(text: str) -> list[str]:
-    """Cut a text into what :data:`TERMS` has terms for; ASCII, as most is, without a regular expression."""
-    return text.translate(_TO_SPACES).split() if text.isascii() else WORD.findall(text)
+    """Cut a text into what :data:`TERMS` has terms for; most texts without a regular expression."""
+    raw = text.encode("utf-8", "surrogatepass")
+    return WORD.findall(text) if _is_foreign(raw) else raw.translate(_TO_SPACES).decode("ascii").split()
+
+
+def has_foreign_letters(text: str) -> bool:
+    """Tell whether any word of a text holds a letter that is not ASCII; an emoji or a dash is no part of a word."""
+    return not text.isascii() and _is_foreign(text.encode("utf-8", "surrogatepass"))
+
+
+def _is_foreign(raw: bytes) -> bool:
+    # Few characters of most texts are left when the ASCII ones are gone.
+    return not raw.isascii() and bool(
+        _FOREIGN_LETTER.search(raw.translate(None, _ASCII).decode("utf-8", "surrogatepass"))
+    )
 
 
 def tokenise(text: str) -> list[str]:
@@ -98,7 +123,7 @@ def stem(word: str) -> str:
 
     The result need not be a word; it only has to be the same for the forms of one.
     """
-    if len(word) < 4 or not word.isalpha():
+    if len(word) < 4 or word[-1] not in _STEM_ENDS or not word.isalpha():
         return word
     if word.endswith(("sses", "shes", "ches", "xes", "zes")):
         word = word[:-2]
