@@ -131,7 +131,7 @@ def test_a_tree_of_any_depth_is_removed(tmp_path: Path) -> None:
     (tmp_path / "victim").mkdir()
     with at(tmp_path) as descriptor:
         current = os.open(tmp_path / "victim", os.O_RDONLY)
-        for _ in range(3_000):
+        for _ in range(1_200):
             os.symlink(tmp_path / "kept", "link", dir_fd=current)
             os.mkdir("d" * 200, dir_fd=current)
             below = os.open("d" * 200, os.O_RDONLY, dir_fd=current)

@@ -17,7 +17,7 @@ import pytest
 from skilld.skills.scanner import ScanLimits, scan
 from tests.functional.conftest import Daemon
 
-ROUNDS = 12
+ROUNDS = 8
 NAMES = [f"skill-{number}" for number in range(4)]
 LIMITS = ScanLimits(1 << 20, 1_000, 1 << 24, 6, frozenset())
 
