@@ -9,9 +9,7 @@ Source: API, sections 1 and 4; daemon(7), "New-Style Daemons".
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
-import json
 import logging
 import os
 import signal
@@ -27,7 +25,7 @@ from skilld.config import NO_CACHE, Config, ConfigError, Effective
 from skilld.factory.draft import Draft, fields_of
 from skilld.factory.sessions import Sessions
 from skilld.listener import Listener, SocketInUse
-from skilld.rpc.access import build_policy
+from skilld.rpc.access import AccessPolicy, build_policy
 from skilld.rpc.dispatch import Dispatcher
 from skilld.rpc.methods import TABLE
 from skilld.rpc.methods.services import Services
@@ -37,17 +35,22 @@ from skilld.skills.indexer import fill_index
 from skilld.skills.registry import Registry
 from skilld.skills.store import Store
 from skilld.skills.watcher import Watcher
+from skilld.watchdog import feed_watchdog
 
 log = logging.getLogger(__name__)
 
-DRAIN_S = 10.0
+# The whole stop takes ten seconds at most; what is left is for the parts to end.
+DRAIN_S = 9.5
 # A thread that scans must not keep the event loop from the interpreter for longer than a request may take; Python's
 # default of 5 ms is added to every wake-up of the loop while a scan runs.
 SWITCH_INTERVAL_S = 0.0005
-PROBE_TIMEOUT_S = 5.0
 # Filling the index makes a hundred objects a skill that stay; at Python's default of 700 the collector takes a sixth
 # of the time.
 GC_THRESHOLDS = (20_000, 20, 20)
+
+# Settings that a reload leaves alone: what is bound, opened or built once, or known of every skill that was scanned.
+FIXED = ("socket", "cache_dir", "dstack_endpoint")
+FIXED_LIMITS = ("skill_md_bytes", "skill_files", "skill_bytes", "skills", "depth", "changes")
 
 EXIT_OK, EXIT_FAILURE, EXIT_USAGE, EXIT_IN_USE = 0, 1, 2, 3
 
@@ -68,6 +71,8 @@ async def serve(effective: Effective, reload: Callable[[], Effective]) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    hangup = asyncio.Event()
+    loop.add_signal_handler(signal.SIGHUP, hangup.set)
     settings = effective.config
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     # The first scan makes nothing but values that stay; _announce turns the collector on again.
@@ -80,7 +85,7 @@ async def serve(effective: Effective, reload: Callable[[], Effective]) -> int:
             listener = Listener(settings.socket)
             bound = listener.socket
         address = listener.path if listener else str(bound.getsockname())
-        policy = build_policy(settings.access, daemon_uid=os.geteuid(), socket_gid=os.stat(address).st_gid)
+        policy = _policy(settings, address)
     except SocketInUse as exc:
         log.error("%s", exc)
         return EXIT_IN_USE
@@ -105,16 +110,10 @@ async def serve(effective: Effective, reload: Callable[[], Effective]) -> int:
             registry.remember(cached)
     server = Server(
         Dispatcher(TABLE, services, settings.limits), settings.limits, events=registry, health=watcher.ready.is_set,
-        policy=policy,
+        policy=policy, own_pid=os.getpid(),
     )  # fmt: skip
     services.connection_count = lambda: server.connections
 
-    def on_hangup() -> None:
-        systemd.notify(os.environ, f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
-        _reload(reload, services)
-        systemd.notify(os.environ, "READY=1")
-
-    loop.add_signal_handler(signal.SIGHUP, on_hangup)
     code = EXIT_OK
     # The parts that run for as long as the daemon does; one that ends by itself ends it.
     parts = {
@@ -122,7 +121,8 @@ async def serve(effective: Effective, reload: Callable[[], Effective]) -> int:
         asyncio.create_task(fill_index(registry, settings.limits.skill_md_bytes), name="indexer"),
         asyncio.create_task(_announce(registry, watcher, began), name="announce"),
         asyncio.create_task(_cache_when_indexed(services), name="cache"),
-        asyncio.create_task(_feed_watchdog(address, watcher), name="watchdog"),
+        asyncio.create_task(feed_watchdog(address, lambda: watcher.is_alive), name="watchdog"),
+        asyncio.create_task(_reload_when_told(hangup, reload, services, server, address), name="reload"),
     }
     stopping = asyncio.create_task(stop.wait(), name="stop")
     try:
@@ -210,47 +210,53 @@ def _cache_key(services: Services) -> str:
     return cache_key(services.registry.roots, services.watcher.rescanner.limits)
 
 
-def _reload(read: Callable[[], Effective], services: Services) -> None:
+async def _reload_when_told(
+    hangup: asyncio.Event, read: Callable[[], Effective], services: Services, server: Server, address: str
+) -> None:
+    """At every SIGHUP, read the configuration again, scan everything, and tell systemd when that is done."""
+    while True:
+        await hangup.wait()
+        hangup.clear()
+        systemd.notify(os.environ, f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        _reload(read, services, server, address)
+        # Who reloads before the first scan has ended is not ready yet.
+        await services.watcher.ready.wait()
+        await services.watcher.rescanner.drain(held_back=False)
+        systemd.notify(os.environ, "READY=1")
+
+
+def _reload(read: Callable[[], Effective], services: Services, server: Server, address: str) -> None:
     """Read the configuration again and scan everything; a mistake in it changes nothing."""
+    old = services.settings
     try:
         new = read().config
-    except ConfigError as exc:
+        policy = _policy(new, address)
+    except (ConfigError, OSError) as exc:
         log.error("the configuration stays as it is: %s", exc)
-        new = services.settings
-    fixed = ("socket", "access", "limits", "factory")
-    if any(getattr(new, key) != getattr(services.settings, key) for key in fixed):
-        log.warning("a new value of %s takes effect at the next start", ", ".join(fixed))
-        new = replace(new, **{key: getattr(services.settings, key) for key in fixed})
+        new, policy = old, server.policy
+    new, kept = _keep_fixed(new, old)
+    if kept:
+        log.warning("a new value of %s takes effect at the next start", ", ".join(kept))
     logging.getLogger().setLevel(new.log.level.upper())
     services.settings = new
+    services.sessions.ttl_s, services.sessions.max_sessions = new.factory.session_ttl_s, new.factory.max_sessions
+    server.reload(policy, new.limits)
     log.info("scanning everything again")
     services.watcher.reload(new)
 
 
-async def _feed_watchdog(address: str, watcher: Watcher) -> None:
-    """Tell systemd that the daemon lives, as long as it answers a ping through its own socket."""
-    interval_s = systemd.watchdog_interval_s(os.environ, os.getpid())
-    while interval_s is not None:
-        await asyncio.sleep(interval_s)
-        if watcher.is_alive and await _answers(address):
-            systemd.notify(os.environ, "WATCHDOG=1")
-        else:
-            log.error("the self-probe failed")
-    await asyncio.Event().wait()
+def _keep_fixed(new: Config, old: Config) -> tuple[Config, list[str]]:
+    """Give a configuration the old values of what only a start can change; also return the keys that differ."""
+    fixed = {key: getattr(old, key) for key in FIXED}
+    fixed_limits = {key: getattr(old.limits, key) for key in FIXED_LIMITS}
+    kept = [key for key in fixed if getattr(new, key) != fixed[key]]
+    kept += [f"limits.{key}" for key in fixed_limits if getattr(new.limits, key) != fixed_limits[key]]
+    if new.log.format != old.log.format:
+        kept.append("log.format")
+    log_settings = replace(new.log, format=old.log.format)
+    return replace(new, **fixed, log=log_settings, limits=replace(new.limits, **fixed_limits)), kept
 
 
-async def _answers(address: str) -> bool:
-    request = {"jsonrpc": "2.0", "id": 1, "method": "skilld.ping"}
-    try:
-        async with asyncio.timeout(PROBE_TIMEOUT_S):
-            reader, writer = await asyncio.open_unix_connection(address)
-            try:
-                writer.write(json.dumps(request).encode() + b"\n")
-                reply = json.loads(await reader.readline())
-                return bool(reply.get("result") == {})
-            finally:
-                writer.close()
-                with contextlib.suppress(OSError):
-                    await writer.wait_closed()
-    except (OSError, TimeoutError, ValueError):
-        return False
+def _policy(settings: Config, address: str) -> AccessPolicy:
+    """Who has which role, by the settings and by the group that owns the socket now."""
+    return build_policy(settings.access, daemon_uid=os.geteuid(), socket_gid=os.stat(address).st_gid)

@@ -14,6 +14,7 @@ from skilld.rpc import server as server_module
 from skilld.rpc.access import AccessPolicy, Grant
 from skilld.rpc.dispatch import Dispatcher
 from skilld.rpc.server import Server
+from skilld.watchdog import answers
 from tests.serving import (
     METHODS,
     PATIENCE_S,
@@ -97,6 +98,22 @@ async def test_very_many_connections_are_closed_without_a_word(tmp_path: Path, m
         await running.wait_connections(2)
 
 
+async def test_the_daemon_can_always_look_at_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many peers there are, the watchdog's probe is answered."""
+    monkeypatch.setattr(server_module, "REFUSALS", 1)
+    async with (
+        serving(tmp_path, small(connections=1)) as running,
+        connected(running.path) as first,
+        connected(running.path),
+        connected(running.path) as third,
+    ):
+        assert await third.receive_line() == b""
+        assert await answers(running.path, 10) is False
+        running.server.own_pid = os.getpid()
+        assert await answers(running.path, 10) is True
+        assert await first.call("skilld.ping") == result({})
+
+
 async def test_peer_is_who_it_is(tmp_path: Path) -> None:
     """A handler learns the peer's user, group, process and roles."""
     async with serving(tmp_path) as running, connected(running.path) as client:
@@ -106,13 +123,13 @@ async def test_peer_is_who_it_is(tmp_path: Path) -> None:
 
 
 async def test_policy_may_be_replaced(tmp_path: Path) -> None:
-    """A new policy holds for connections that come after it."""
+    """A new policy holds for every call from then on, over old connections too."""
     async with serving(tmp_path, access=Access()) as running, connected(running.path) as before:
         assert await before.call("secret") == result("secret")
-        running.server.policy = AccessPolicy(owners=frozenset(), grants={"read": Grant(everybody=True)})
+        running.server.reload(AccessPolicy(owners=frozenset(), grants={"read": Grant(everybody=True)}), Limits())
         async with connected(running.path) as after:
             assert (await after.call("secret"))["error"]["code"] == -32041
-        assert await before.call("secret") == result("secret")
+        assert (await before.call("secret"))["error"]["code"] == -32041
 
 
 async def test_close_answers_what_is_in_flight(tmp_path: Path) -> None:

@@ -75,8 +75,8 @@ class Sessions:
         # Settings.
         self._create = create
         self._taken = taken
-        self._ttl_s = ttl_s
-        self._max_sessions = max_sessions
+        self.ttl_s = ttl_s
+        self.max_sessions = max_sessions
         self._clock = clock
         # State. The sessions are in the order of their last answers, which is the order of their ends.
         self._sessions: dict[str, _Session] = {}
@@ -99,7 +99,7 @@ class Sessions:
         if self._closed:
             raise ShuttingDown
         self._expire()
-        if len(self._sessions) >= self._max_sessions:
+        if len(self._sessions) >= self.max_sessions:
             self._make_room()
         session = _Session(secrets.token_hex(SESSION_ID_BYTES), uid, start(initial_input), 0.0)
         self._touch(session)
@@ -191,7 +191,7 @@ class Sessions:
     def _touch(self, session: _Session) -> None:
         """Give a session its full life again."""
         self._sessions.pop(session.id, None)
-        session.expires_s = self._clock() + self._ttl_s
+        session.expires_s = self._clock() + self.ttl_s
         self._sessions[session.id] = session
         self._arm()
 
@@ -201,7 +201,7 @@ class Sessions:
         if finished is None:
             oldest = next(iter(self._sessions.values()))
             raise Busy(
-                f"{self._max_sessions} factory sessions are open, the most that are allowed",
+                f"{self.max_sessions} factory sessions are open, the most that are allowed",
                 retry_after_s=round(max(oldest.expires_s - self._clock(), 1.0), 1),
             )
         del self._sessions[finished.id]

@@ -32,6 +32,14 @@ class Peer:
     groups: tuple[int, ...]
     roles: frozenset[str]
 
+    def __str__(self) -> str:
+        return f"uid {self.uid}, gid {self.gid}, pid {self.pid}"
+
+    @property
+    def fields(self) -> dict[str, int]:
+        """What a record of the log carries about it."""
+        return {"peer_uid": self.uid, "peer_gid": self.gid, "peer_pid": self.pid}
+
 
 @dataclass(frozen=True)
 class Grant:

@@ -214,7 +214,7 @@ class Connection(asyncio.Protocol):
         if self._is_lost:
             return
         if self._is_stuck(now):
-            logger.info("dropped a peer that does not read: pid %d, uid %d", self.peer.pid, self.peer.uid)
+            logger.info("dropped a peer that does not read: %s", self.peer, extra=self.peer.fields)
             self.abort()
         elif self._lingers_until is not None:
             if self._transport.get_write_buffer_size():

@@ -61,7 +61,6 @@ class HttpConnection(Connection):
         super().__init__(transport, peer, shared, at_a_time=1)
         # settings
         self._site = site
-        self._context = Context(peer, shared.dispatcher.services)
         # state of the request that is arriving; the parser may hold as much of it as was fed since it began
         self._parser = httptools.HttpRequestParser(self)
         self._is_begun = False
@@ -113,7 +112,7 @@ class HttpConnection(Connection):
         if isinstance(item, Response):
             self._send_response(item, None)
             return
-        answer = await self._site.respond(item.request, self._context)
+        answer = await self._site.respond(item.request, Context(self.peer, self.shared.dispatcher.services))
         if isinstance(answer, EventStream):
             await self._send_stream(answer, item)
         else:

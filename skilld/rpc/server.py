@@ -16,11 +16,12 @@ import logging
 import socket
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from skilld.config import Limits
 from skilld.errors import Busy
-from skilld.rpc.access import AccessPolicy
+from skilld.rpc.access import AccessPolicy, Peer, roles_of
 from skilld.rpc.connection import Connection, Shared
 from skilld.rpc.dispatch import Dispatcher
 from skilld.rpc.eager import Starter
@@ -52,9 +53,10 @@ class Server:
     Args:
         dispatcher: Answers the requests; it is told when the server drains.
         limits: What one peer may ask for.
-        policy: Who has which role; read anew for every connection, so that it may be replaced.
+        policy: Who has which role.
         events: The registry, for notifications.
         health: Whether the daemon is ready, for ``GET /health``.
+        own_pid: The process that may always connect: the daemon's own, to look at itself.
     """
 
     def __init__(
@@ -65,8 +67,10 @@ class Server:
         policy: AccessPolicy,
         events: Events,
         health: Callable[[], bool],
+        own_pid: int | None = None,
     ) -> None:
         # settings
+        self.own_pid = own_pid
         self.limits = limits
         self.policy = policy
         self.site = Site(dispatcher, health)
@@ -98,6 +102,25 @@ class Server:
         kept: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
         self._listener = await loop.create_unix_server(lambda: Opening(self), sock=sock, backlog=BACKLOG, **kept)
         self._sweep()
+
+    def reload(self, policy: AccessPolicy, limits: Limits) -> None:
+        """
+        Take another policy and other limits.
+
+        The policy counts for every call from now on; a connection whose peer may not read any more ends, once what is
+        in flight is answered. Limits count for connections made from now on.
+        """
+        self.policy = policy
+        self.limits = self._dispatcher.limits = limits
+        self.shared = replace(self.shared, limits=limits)
+        for connection in tuple(self._connections):
+            if not isinstance(connection, Connection):
+                continue
+            peer = connection.peer
+            connection.peer = replace(peer, roles=roles_of(peer.uid, peer.gid, peer.groups, policy=policy))
+            if "read" not in connection.peer.roles:
+                logger.info("%s may not read any more; its connection ends", peer, extra=peer.fields)
+                connection.drain()
 
     async def close(self, drain_s: float = 10) -> None:
         """
@@ -164,13 +187,14 @@ class Opening(asyncio.Protocol):
         over = self._server.connections - self._server.limits.connections
         self._is_over_limit = over >= 0
         self._server.admit(self)
-        if over >= REFUSALS or self._server.shared.dispatcher.is_draining:
+        is_crowded = over >= REFUSALS and not self._is_own(self._read_peer())
+        if is_crowded or self._server.shared.dispatcher.is_draining:
             transport.abort()
 
     def data_received(self, data: bytes) -> None:
         assert self._transport is not None
         server, transport = self._server, self._transport
-        peer = read_peer(transport.get_extra_info("socket").fileno(), server.policy)
+        peer = self._read_peer()
         connection: Connection
         if data[0] in JSON_STARTS:
             connection = NdjsonConnection(transport, peer, server.shared)
@@ -179,13 +203,21 @@ class Opening(asyncio.Protocol):
         transport.set_protocol(connection)
         server.admit(connection)
         server.discard(self)
-        if self._is_over_limit:
+        if self._is_over_limit and not self._is_own(peer):
             connection.refuse(Busy(f"{server.limits.connections} connections are open already"))
         else:
             connection.data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the transport logs it
         self._server.discard(self)
+
+    def _read_peer(self) -> Peer:
+        assert self._transport is not None
+        return read_peer(self._transport.get_extra_info("socket").fileno(), self._server.policy)
+
+    def _is_own(self, peer: Peer) -> bool:
+        """Whether the daemon looks at itself: a crowd of peers must not make the watchdog believe that it is dead."""
+        return peer.pid == self._server.own_pid
 
     def check(self, now: float) -> None:
         """Close if the first byte is late."""
