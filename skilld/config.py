@@ -55,7 +55,12 @@ def _setting(
 class Log:
     """How the daemon logs."""
 
-    format: str = _setting("text", "How a line looks.", env="SKILLD_LOG", choices=("text", "json", "journal"))
+    format: str = _setting(
+        "auto",
+        "How a line looks. `auto` is `journal` where systemd's journal reads standard error, else `text`.",
+        env="SKILLD_LOG",
+        choices=("auto", "text", "json", "journal"),
+    )
     level: str = _setting(
         "info",
         "The least severe level that is logged.",

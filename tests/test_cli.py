@@ -534,7 +534,7 @@ def test_config(shell: Shell, tmp_path: Path) -> None:
     assert [line.split(" ")[0] for line in lines] == [setting.key for setting in settings()]
     assert 'skills_dir ["/a", "/b", "/c"] flag' in lines
     assert f'log.level "debug" {file}' in lines
-    assert 'log.format "text" default' in lines
+    assert 'log.format "auto" default' in lines
 
 
 def test_config_as_json(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

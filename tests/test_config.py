@@ -299,7 +299,7 @@ def test_a_bad_variable_is_named() -> None:
     """The message says which variable of the environment holds the bad value."""
     with pytest.raises(ConfigError) as caught:
         resolved(environ={"SKILLD_LOG": "xml"})
-    assert str(caught.value) == "log.format (SKILLD_LOG): must be one of text, json, journal, not 'xml'"
+    assert str(caught.value) == "log.format (SKILLD_LOG): must be one of auto, text, json, journal, not 'xml'"
 
 
 @pytest.mark.parametrize("key", NUMBERS)

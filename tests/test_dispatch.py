@@ -224,6 +224,25 @@ async def test_refusal_names_the_role_and_is_logged(caplog: pytest.LogCaptureFix
     assert caplog.messages == ["refused secret to uid 1234, gid 5, pid 99: it lacks the role tee"]
 
 
+async def test_a_slow_call_is_logged(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its time and its peer, and nothing of what was asked; waiting that was asked for is not slow."""
+    monkeypatch.setattr(dispatch, "SLOW_CALL_S", 0.02)
+    services = Services()
+    dispatcher = Dispatcher(METHODS, services, Limits())
+    asyncio.get_running_loop().call_later(0.05, services.gate("secret").set)
+    assert await answer(request("slow", {"name": "secret"}), dispatcher) == result("secret")
+    (record,) = caplog.records
+    fields = vars(record)
+    assert (record.levelname, fields["method"], fields["peer_uid"]) == ("WARNING", "slow", 1_000)
+    assert 50 <= fields["duration_ms"] < 5_000
+    assert record.getMessage().startswith("slow call: slow took 0.")
+    assert "secret" not in str(fields)
+    caplog.clear()
+    monkeypatch.setattr(dispatch, "SLOW_CALL_S", 2.0)
+    assert await answer(request("timed", {"timeout_ms": 10}), dispatcher) == result("timed out")
+    assert caplog.records == []
+
+
 async def test_draining_refuses_what_has_not_begun() -> None:
     """A call in flight ends as it would; one that comes now is refused, with its id."""
     dispatcher = make_dispatcher()

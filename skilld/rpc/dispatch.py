@@ -17,6 +17,7 @@ import asyncio
 import inspect
 import logging
 import re
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, TypeVar
@@ -51,6 +52,9 @@ BATCH_CONCURRENCY = 16
 
 # Seconds of quick calls after which each of them lets others have a turn: together they hold the loop for 5 ms.
 WORKER_SLICE_S = 0.005 / BATCH_CONCURRENCY
+
+# A call that takes longer is logged: thousands of times what one should take.
+SLOW_CALL_S = 1.0
 
 ServicesT = TypeVar("ServicesT")
 
@@ -194,13 +198,18 @@ class Dispatcher:
                 f"Invalid Request: {method.name} needs a connection of JSON lines; over HTTP, read GET /events"
             )
         values = check_params(method.params, given)
+        began = time.monotonic()
         try:
             return await method.handler(context, **values)
         except SkilldError:
             raise
         except Exception:
-            logger.exception("%s failed", method.name)
+            logger.exception("%s failed", method.name, extra={"method": method.name})
             raise Internal from None
+        finally:
+            seconds = time.monotonic() - began
+            if seconds > SLOW_CALL_S:
+                _log_if_slow(method.name, seconds, values, context.peer)
 
     def admit(self, what: str, role: str, context: Context[Any]) -> None:
         """
@@ -219,10 +228,8 @@ class Dispatcher:
             raise ShuttingDown
         peer = context.peer
         if role not in peer.roles:
-            logger.warning(
-                "refused %s to uid %d, gid %d, pid %d: it lacks the role %s",
-                what, peer.uid, peer.gid, peer.pid, role,
-            )  # fmt: skip
+            fields = {"method": what, **peer.fields}
+            logger.warning("refused %s to %s: it lacks the role %s", what, peer, role, extra=fields)
             raise Forbidden(what, role)
 
     def _as_jsonrpc(self, method: Method) -> Callable[..., Awaitable[Any]]:
@@ -298,6 +305,14 @@ class _AnyArguments(inspect.Signature):
 
 _ANY_ARGUMENTS = _AnyArguments()
 _NOTHING_BOUND = _ANY_ARGUMENTS.bind_partial()
+
+
+def _log_if_slow(method: str, seconds: float, values: Mapping[str, Any], peer: Peer) -> None:
+    """Log a call that took long; the time for which it was asked to wait does not count."""
+    asked_s = sum(value for name, value in values.items() if name.endswith("_ms") and value) / 1000
+    if seconds > asked_s + SLOW_CALL_S:
+        fields = {"method": method, "duration_ms": round(seconds * 1000), **peer.fields}
+        logger.warning("slow call: %s took %.1f s for %s", method, seconds, peer, extra=fields)
 
 
 def log_unserialisable(method: str, exc: jsontext.Unserialisable) -> None:

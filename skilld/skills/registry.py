@@ -262,6 +262,7 @@ class Registry:
             len(removed),
             # An id may hold a newline, which must not begin a line of the log.
             f" ({', '.join(map(quote, added + updated + removed))})" if changed_count <= 5 else "",
+            extra={"revision": change.revision, "skill": (*change.added, *change.updated, *change.removed)},
         )
         self._tell(change)
         return change
