@@ -22,7 +22,7 @@ def endpoint_option() -> click.Option:
     return click.Option(
         ["--endpoint", "--socket", "endpoint"],
         metavar="PATH",
-        type=click.Path(),
+        type=click.Path(readable=False),
         expose_value=False,
         callback=_keep(ENDPOINT),
         help="The daemon's socket. Default: SKILLD_ENDPOINT, else the well-known places.",

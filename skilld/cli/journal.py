@@ -56,6 +56,8 @@ class JournalHandler(logging.Handler):
         path: str = SOCKET_PATH,
     ) -> None:
         super().__init__()
+        # The root logger would give it one that puts level and name before the message.
+        self.setFormatter(logging.Formatter())
         self._fields_of = fields_of
         self._fallback = fallback
         self._path = path

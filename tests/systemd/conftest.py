@@ -1,0 +1,106 @@
+"""One booted systemd with skilld installed as the README says, shared by all tests here."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+import sysconfig
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.systemd.machine import Machine, why_not
+from tests.systemd.service import Service
+
+CHECKOUT = Path(__file__).parent.parent.parent
+UNITS = CHECKOUT / "systemd"
+
+# Where the booted machine has what runs the daemon; the homes of this one are closed to services.
+SOURCE, PACKAGES, PYTHON = Path("/opt/skilld/source"), Path("/opt/skilld/packages"), Path("/opt/skilld/python")
+
+# What the guest agent of dstack is to its clients: a socket that everybody may open, and an answer.
+AGENT = """
+import socket
+listener = socket.socket(fileno=3)
+while True:
+    peer, _ = listener.accept()
+    with peer:
+        peer.recv(65536)
+        head = b"HTTP/1.1 200 OK\\r\\nContent-Length: 20\\r\\nConnection: close\\r\\n\\r\\n"
+        peer.sendall(head + b'{"version": "0.5.9"}')
+"""
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say aloud what did not run."""
+    reasons = Counter(
+        report.longrepr[2].removeprefix("Skipped: ")
+        for report in terminalreporter.stats.get("skipped", ())
+        if report.nodeid.startswith("tests/systemd/")
+    )
+    for reason, count in reasons.items():
+        terminalreporter.line(f"{count} tests of the systemd units did NOT run: {reason}", red=True)
+
+
+@pytest.fixture(scope="session")
+def python_inside() -> str:
+    """The path of this Python in the booted machine."""
+    executable = Path(sys.executable).resolve()
+    if executable.is_relative_to("/usr"):
+        return str(executable)
+    return str(PYTHON / executable.relative_to(sys.base_prefix))
+
+
+@pytest.fixture(scope="session")
+def machine(python_inside: str) -> Iterator[Machine]:
+    """A booted systemd in which the README's commands have been run."""
+    if reason := why_not():
+        pytest.skip(f"no systemd can be booted here: {reason}")
+    shown = {CHECKOUT: SOURCE, Path(sysconfig.get_path("purelib")): PACKAGES}
+    if python_inside.startswith(str(PYTHON)):
+        shown[Path(sys.base_prefix)] = PYTHON
+    units = {
+        "dstack-guest-agent.socket": "[Socket]\nListenStream=/run/dstack.sock\nSocketMode=0777\n",
+        "dstack-guest-agent.service": (
+            "[Unit]\nRequires=dstack-guest-agent.socket\nAfter=dstack-guest-agent.socket\n"
+            f"[Service]\nExecStart={python_inside} /opt/agent.py\n"
+        ),
+        # It notes what it finds when its turn comes.
+        "docker.service": (
+            "[Service]\nType=oneshot\nRemainAfterExit=yes\n"
+            "ExecStart=sh -c 'stat -c %%F /run/skilld.sock >/run/docker-found; "
+            "systemctl is-active skilld.service >>/run/docker-found || true'\n"
+        ),
+    }
+    directory = Path(tempfile.mkdtemp(prefix="skilld-systemd-"))
+    booted = Machine(directory, units, shown)
+    try:
+        booted.write("/opt/agent.py", AGENT)
+        booted.write(
+            "/usr/local/bin/skilld",
+            f'#!/bin/sh\nPYTHONPATH={SOURCE}:{PACKAGES} exec {python_inside} -m skilld "$@"\n',
+            0o755,
+        )
+        readme = (CHECKOUT / "README.md").read_text()
+        commands = re.search(r"<!-- installing the units -->\n```sh\n(.*?)```", readme, re.DOTALL)
+        assert commands
+        booted.run("bash", "-euc", f"cd {SOURCE}\n{commands[1]}")
+        yield booted
+    finally:
+        booted.close()
+        shutil.rmtree(directory)
+
+
+@pytest.fixture
+def service(machine: Machine) -> Iterator[Service]:
+    """The installed daemon, running; without a test's drop-ins and skills afterwards."""
+    made = Service(machine)
+    made.start()
+    try:
+        yield made
+    finally:
+        made.reset()

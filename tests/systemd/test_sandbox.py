@@ -1,0 +1,93 @@
+"""What the shipped units allow: edits are seen, dstack is reached, and a sandbox of namespaces works."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+
+import pytest
+
+from tests.systemd.conftest import UNITS
+from tests.systemd.service import LIBRARY, Service
+
+HARDENED = (UNITS / "skilld.service.d/hardened.conf").read_text()
+
+# How scripts are run: every namespace, a root of its own, nothing of the machine but its programs.
+BUBBLEWRAP = """
+bwrap --unshare-user --unshare-pid --unshare-net --unshare-ipc --unshare-uts --unshare-cgroup-try --disable-userns
+--die-with-parent --new-session --hostname skill
+--ro-bind /usr /usr --symlink usr/bin /bin --symlink usr/lib /lib --symlink usr/lib64 /lib64 --symlink usr/sbin /sbin
+--proc /proc --dev /dev --size 8388608 --tmpfs /dev/shm --remount-ro /dev --size 67108864 --tmpfs /tmp
+--ro-bind LIBRARY /skill --remount-ro / --chdir /skill --clearenv --setenv PATH /usr/bin:/bin
+prlimit --core=0 --nofile=256 --fsize=67108864 --cpu=10 --
+""".replace("LIBRARY", LIBRARY).split()
+
+INSIDE = """
+echo "pid $$, $(uname -n)"
+grep -c : /proc/net/dev
+cat /proc/1/comm
+touch /tmp/x && echo can write /tmp
+touch /skill/x 2>/dev/null || echo cannot write the skill
+test -e /run/dstack.sock || echo no dstack
+unshare -U true 2>/dev/null || echo no more namespaces
+"""
+
+
+@pytest.mark.parametrize("drop_in", ["", HARDENED], ids=["shipped", "hardened"])
+def test_edits_are_seen(service: Service, drop_in: str) -> None:
+    """A file that somebody saves is served, and found, by inotify; the daemon itself can write, too."""
+    if drop_in:
+        service.drop_in("skilld.service", drop_in)
+        service.machine.systemctl("restart", "skilld.service")
+    revision = service.call("skills.changes")["revision"]
+    service.save("pdf", "fills in forms")
+    change = service.call("skills.changes", since=revision, wait_ms=20_000)
+    assert change["added"] == ["pdf"]
+    assert [hit["id"] for hit in service.call("skills.search", query="forms")["skills"]] == ["pdf"]
+    assert service.call("skilld.status")["watcher"]["mode"] == "inotify"
+    made = service.call("skills.create", name="made", description="x", body="y", scripts={"run.sh": "echo hi\n"})
+    assert made["path"] == f"{LIBRARY}/made"
+    assert service.machine.run("stat", "-c", "%U %a", f"{LIBRARY}/made/SKILL.md").stdout == "skilld 644\n"
+
+
+@pytest.mark.parametrize("drop_in", ["", HARDENED], ids=["shipped", "hardened"])
+def test_dstack_is_reached(service: Service, python_inside: str, drop_in: str) -> None:
+    """The guest agent's socket can be opened from where the daemon runs."""
+    client = """
+import socket
+agent = socket.socket(socket.AF_UNIX)
+agent.connect("/run/dstack.sock")
+agent.sendall(b"POST /Version HTTP/1.1\\r\\nHost: dstack\\r\\nContent-Length: 2\\r\\n\\r\\n{}")
+print(agent.makefile("rb").read().decode().partition("\\r\\n\\r\\n")[2])
+"""
+    assert service.run_in_its_place(f"{python_inside} -c {shlex.quote(client)}\n", drop_in) == '{"version": "0.5.9"}\n'
+
+
+@pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
+def test_scripts_can_be_sandboxed(service: Service) -> None:
+    """Under the shipped unit bubblewrap makes every namespace, and a script sees nothing but what it is given."""
+    output = service.run_in_its_place(shlex.join([*BUBBLEWRAP, "sh", "-c", INSIDE]))
+    assert output.splitlines() == [
+        "pid 2, skill", "1", "bwrap", "can write /tmp", "cannot write the skill", "no dstack", "no more namespaces",
+    ]  # fmt: skip
+
+
+@pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
+def test_hardened_no_namespace_can_be_made(service: Service) -> None:
+    """The drop-in for hosts without scripts takes away what a sandbox would need."""
+    output = service.run_in_its_place("bwrap --unshare-user --ro-bind / / true 2>&1 || echo refused\n", HARDENED)
+    assert output.endswith("refused\n")
+
+
+@pytest.mark.parametrize("drop_in", ["", HARDENED], ids=["shipped", "hardened"])
+def test_the_machine_is_out_of_reach(service: Service, drop_in: str) -> None:
+    """Nothing can be written but the library and the cache; no network, no devices, no homes."""
+    script = """
+for path in /etc /usr /run /root /home /var /sys/fs/cgroup /; do touch $path/x 2>/dev/null && echo wrote $path; done
+touch /var/lib/skilld/skills/x && rm /var/lib/skilld/skills/x && echo wrote library
+touch /var/cache/skilld/x && rm /var/cache/skilld/x && echo wrote cache
+ls /sys/class/net
+ls /root /home 2>/dev/null
+test -e /dev/vda || echo no disk
+"""
+    assert service.run_in_its_place(script, drop_in).splitlines() == ["wrote library", "wrote cache", "lo", "no disk"]
