@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from skilld.config import parse_config
 from tests.conftest import NOBODY_UID
 from tests.functional.conftest import Daemon, Lines, UnixHTTP, save
 
@@ -117,6 +118,13 @@ def test_a_reload_counts_for_open_connections(open_daemon: Daemon, config: Path)
         assert (roles(lines), delete(web)) == ({"read", "write"}, 404)
         reload(open_daemon, config, f"{{write: ['@{GROUP}']}}")
         assert (roles(lines), delete(web)) == ({"read"}, 403)
+
+
+def test_the_readme_s_example_is_one() -> None:
+    """What it shows is understood."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    example = readme.partition("<!-- access -->\n```yaml\n")[2].partition("```")[0]
+    assert parse_config(example, "README.md") == {"access.run": [1_000, "@docker"], "access.tee": ["root"]}
 
 
 def delete(web: http.client.HTTPConnection) -> int:

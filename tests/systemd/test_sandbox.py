@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 
+from tests.functional.conftest import save
 from tests.systemd.conftest import UNITS
 from tests.systemd.service import LIBRARY, Service
 
@@ -48,6 +49,22 @@ def test_edits_are_seen(service: Service, drop_in: str) -> None:
     made = service.call("skills.create", name="made", description="x", body="y", scripts={"run.sh": "echo hi\n"})
     assert made["path"] == f"{LIBRARY}/made"
     assert service.machine.run("stat", "-c", "%U %a", f"{LIBRARY}/made/SKILL.md").stdout == "skilld 644\n"
+
+
+def test_a_library_elsewhere(service: Service) -> None:
+    """With the README's drop-in, libraries outside the daemon's own are served and written to, one in a home too."""
+    machine = service.machine
+    readme = (UNITS.parent / "README.md").read_text()
+    drop_in = readme.partition("<!-- a library elsewhere -->\n```ini\n")[2].partition("```")[0]
+    libraries = [line.partition("=")[2] for line in drop_in.splitlines() if "Paths=" in line]
+    machine.run("install", "-d", "-o", "skilld", "-g", "skilld", *libraries)
+    service.drop_in("skilld.service", f"{drop_in}Environment=SKILLS_DIR={':'.join(libraries)}\n")
+    machine.systemctl("restart", "skilld.service")
+    revision = service.call("skills.changes")["revision"]
+    save(machine.path(f"{libraries[1]}/pdf"), "at home")
+    assert service.call("skills.changes", since=revision, wait_ms=20_000)["added"] == ["pdf"]
+    assert service.call("skills.create", name="csv", description="x", body="y")["root"] == libraries[0]
+    assert [root["writable"] for root in service.call("skilld.status")["roots"]] == [True, True]
 
 
 @pytest.mark.parametrize("drop_in", ["", HARDENED], ids=["shipped", "hardened"])
