@@ -118,7 +118,7 @@ class Machine:
         """Run a command inside, as root."""
         entered = ["nsenter", "--target", str(self.pid), "--mount", "--pid", "--ipc", "--uts", "--net", "--cgroup"]
         done = subprocess.run(
-            [*entered, f"--wd=/proc/{self.pid}/root", *command],
+            [*entered, "--root", "--wd", *command],
             capture_output=True, text=True, check=False, input=stdin, timeout=BOOT_TIMEOUT_S + PATIENCE_S,
         )  # fmt: skip
         assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"

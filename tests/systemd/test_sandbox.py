@@ -89,6 +89,18 @@ def test_scripts_can_be_sandboxed(service: Service) -> None:
     ]  # fmt: skip
 
 
+def test_what_newer_bubblewraps_need_is_allowed(service: Service, python_inside: str) -> None:
+    """No part of /proc is covered, where a fresh one is mounted, and openat2(2) is there."""
+    opening = """
+import ctypes, os, struct
+libc = ctypes.CDLL(None, use_errno=True)
+how = struct.pack("=QQQ", os.O_PATH, 0, 0x10)
+print(os.readlink(f"/proc/self/fd/{libc.syscall(437, -100, b'/usr', how, len(how))}"))
+"""
+    script = f"{python_inside} -c {shlex.quote(opening)}\ngrep -c ' /proc' /proc/self/mountinfo\n"
+    assert service.run_in_its_place(script) == "/usr\n1\n"
+
+
 @pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
 def test_hardened_no_namespace_can_be_made(service: Service) -> None:
     """The drop-in for hosts without scripts takes away what a sandbox would need."""
