@@ -1,0 +1,1 @@
+"""Running a script of a skill so that it can hurt nobody."""
