@@ -129,6 +129,46 @@ class Factory:
 
 
 @dataclass(frozen=True)
+class Execution:
+    """Running the scripts of skills."""
+
+    enabled: bool = _setting(True, "Whether scripts run at all.")
+    backend: str = _setting(
+        "auto",
+        "What confines a script. `auto` takes bubblewrap, else Landlock, whichever passes the check at start, else runs "
+        "nothing; `none` confines nothing.",
+        choices=("auto", "bubblewrap", "landlock", "none"),
+    )
+    bwrap_path: str = _setting("/usr/bin/bwrap", "bubblewrap: owned by root, written by nobody else, not setuid.")
+    interpreters: tuple[str, ...] = _setting(
+        (".py=python3", ".sh=sh", ".bash=bash", ".js=node", ".mjs=node", ".cjs=node", ".pl=perl", ".rb=ruby"),
+        "What runs a script, by extension: names that are looked up in `/usr/local/bin`, `/usr/bin` and the like, or "
+        "absolute paths.",
+    )
+    environments: tuple[str, ...] = _setting(
+        (),
+        "Prepared virtual environments for scripts that declare dependencies (PEP 723), such as "
+        "`pdf/scripts/fill.py=/opt/venvs/pdf`.",
+    )
+    extra_ro: tuple[str, ...] = _setting(
+        (), "Directories of the host that every script may read, at their own paths. What holds a socket is refused."
+    )
+    max_concurrent: int = _setting(0, "Scripts that run at a time; 0 is one for each processor.", minimum=0)
+    max_queued: int = _setting(64, "Runs that wait for their turn; one more is answered `busy`.", minimum=0)
+    output_bytes: int = _setting(
+        1 * MIB, "Bytes kept of each output: three quarters from its beginning, one from its end.", minimum=KIB
+    )
+    memory_bytes: int = _setting(512 * MIB, "Memory that the processes of a run may hold together.", minimum=16 * MIB)
+    max_processes: int = _setting(64, "Processes and threads of a run.", minimum=4)
+    open_files: int = _setting(256, "Open files of a process.", minimum=16)
+    file_bytes: int = _setting(64 * MIB, "A file that a script writes.", minimum=KIB)
+    work_bytes: int = _setting(
+        256 * MIB, "All of a script's `/work`, in memory (not under Landlock, where it is on the disk).", minimum=MIB
+    )
+    tmp_bytes: int = _setting(64 * MIB, "All of a script's `/tmp`, likewise.", minimum=MIB)
+
+
+@dataclass(frozen=True)
 class Access:
     """Who has which role: uids, user names, `@group` or `"*"`. Empty keeps the default of the role."""
 
@@ -170,6 +210,7 @@ class Config:
     watch: Watch = field(default_factory=Watch)
     limits: Limits = field(default_factory=Limits)
     factory: Factory = field(default_factory=Factory)
+    execution: Execution = field(default_factory=Execution)
     access: Access = field(default_factory=Access)
 
 
@@ -325,6 +366,7 @@ def resolve(
         watch=Watch(**groups["watch"]),
         limits=Limits(**groups["limits"]),
         factory=Factory(**groups["factory"]),
+        execution=Execution(**groups["execution"]),
         access=Access(**groups["access"]),
     )
     return Effective(config, sources)

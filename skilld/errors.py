@@ -131,8 +131,9 @@ class FileNotFound(SkilldError):
 
     code, reason, status = -32004, "file-not-found", 404
 
-    def __init__(self, name: str, path: str) -> None:
-        super().__init__(f"skill {quote(name)} has no file {quote(path)}", name=name, path=path)
+    def __init__(self, name: str, path: str, why: str = "") -> None:
+        message = f"skill {quote(name)} has no file {quote(path)}{': ' if why else ''}{why}"
+        super().__init__(message, name=name, path=path)
 
 
 class Conflict(SkilldError):

@@ -26,17 +26,17 @@ import resource
 import signal
 import stat
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 
+from skilld.scripts.memfile import memory_file
 from skilld.scripts.plan import INNER_GID, INNER_UID, Mount, Plan
 from skilld.scripts.processes import descendants
+from skilld.scripts.readiness import readable
 from skilld.scripts.seccomp import Filter, assemble
 from skilld.scripts.started import SetupFailed, Stdio
 
 # Seconds for the sandbox to be made; bwrap can hang where an inherited filter kills its helper.
 SETUP_TIMEOUT_S = 5.0
-# bwrap's own messages, for the log.
-_MESSAGE_BYTES = 2_000
 _STATUS_BYTES = 4_096
 
 
@@ -215,22 +215,6 @@ class Bubblewrap:
             self._block_fd = None
 
 
-async def readable(descriptor: int) -> None:
-    """Wait until a descriptor can be read from without blocking, or has ended."""
-    loop = asyncio.get_running_loop()
-    ready: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(descriptor, _set, ready)
-    try:
-        await ready
-    finally:
-        loop.remove_reader(descriptor)
-
-
-def _set(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
-
-
 async def start(program: str, plan: Plan, stdio: Stdio, skill_fd: int) -> Bubblewrap:
     """
     Start a plan under bubblewrap; the script runs when this returns.
@@ -249,11 +233,11 @@ async def start(program: str, plan: Plan, stdio: Stdio, skill_fd: int) -> Bubble
         try:
             for mount in plan.mounts:
                 if mount.kind == "data":
-                    descriptors[mount.target] = stack.enter_context(_memory_file(mount.source.encode()))
+                    descriptors[mount.target] = stack.enter_context(memory_file(mount.source.encode()))
             if plan.filter is not None:
-                descriptors["seccomp"] = stack.enter_context(_memory_file(_program(plan.filter)))
+                descriptors["seccomp"] = stack.enter_context(memory_file(_program(plan.filter)))
             given = options(plan, descriptors)
-            args_fd = stack.enter_context(_memory_file(b"".join(_argument(one) for one in given)))
+            args_fd = stack.enter_context(memory_file(b"".join(_argument(one) for one in given)))
             status_fd, inner_status_fd = os.pipe2(os.O_CLOEXEC)
             stack.callback(os.close, inner_status_fd)
             inner_block_fd, block_fd = os.pipe2(os.O_CLOEXEC)
@@ -285,22 +269,10 @@ def _argument(text: str) -> bytes:
     return os.fsencode(text) + b"\0"
 
 
-@contextlib.contextmanager
-def _memory_file(content: bytes) -> Iterator[int]:
-    descriptor = os.memfd_create("skilld", os.MFD_CLOEXEC)
-    try:
-        os.write(descriptor, content)
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
 def version_of(program: str) -> str | None:
     """What ``bwrap --version`` says, or None."""
-    command: Sequence[str] = (program, "--version")
     try:
-        done = subprocess.run(command, capture_output=True, env={}, timeout=SETUP_TIMEOUT_S, check=False)  # noqa: S603
+        done = subprocess.run([program, "--version"], capture_output=True, env={}, timeout=SETUP_TIMEOUT_S, check=False)  # noqa: S603
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.decode(errors="replace").strip()[:100] or None

@@ -49,7 +49,17 @@ DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 PROC_FILES = ("/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/sys/kernel/osrelease",
               "/proc/sys/vm/overcommit_memory", "/proc/filesystems")  # fmt: skip
 
+# What a fresh /proc still shows of the whole machine: the daemon's keys to everybody, and to root, whom a namespace of
+# users does not make another, the layout of the kernel. Hidden where it is there.
+PROC_MASKED = ("/proc/keys", "/proc/key-users", "/proc/kcore", "/proc/kallsyms", "/proc/kpagecount", "/proc/kpageflags",
+               "/proc/kpagecgroup", "/proc/vmallocinfo", "/proc/timer_list", "/proc/slabinfo", "/proc/pagetypeinfo",
+               "/proc/kmsg", "/proc/sysrq-trigger")  # fmt: skip
+
 DEV_BYTES = 8 * 1024 * 1024
+
+# What a script's environment holds beside the caller's; PWD is bubblewrap's doing.
+VARIABLES = ("PATH", "LANG", "HOME", "TMPDIR", "SKILL_NAME", "SKILL_VERSION", "SKILL_DIR", "SKILL_ROOT",
+             "SKILL_BASE_DIR", "SKILLD_WORK_DIR", "PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV", "PWD")  # fmt: skip
 
 # bubblewrap's namespaces, in the order of its options.
 NAMESPACES = ("user", "pid", "net", "ipc", "uts", "cgroup")
@@ -188,6 +198,7 @@ class Host:
         dirs: Top-level directories that are none, such as /lib on a system that is not merged.
         work_dir: Without namespaces, the fresh directory that stands for /work; its ``tmp`` stands for /tmp.
         shares_proc: Whether no fresh /proc can be mounted, so that the host's is shown, read-only.
+        masked: Those of ``PROC_MASKED`` that there are.
     """
 
     links: tuple[tuple[str, str], ...] = ()
@@ -195,6 +206,7 @@ class Host:
     work_dir: str = ""
     tmp_dir: str = ""
     shares_proc: bool = False
+    masked: tuple[str, ...] = ()
 
 
 def make_plan(backend: Backend, target: Target, allowance: Allowance, host: Host) -> Plan:
@@ -273,6 +285,9 @@ def _mounts(allowance: Allowance, host: Host, venv: str) -> tuple[Mount, ...]:
         Mount("data", "/etc/hosts", "127.0.0.1 localhost skill\n::1 localhost\n"),
         *(Mount("bind", path, path) for path in (*allowance.extra_ro, *((venv,) if venv else ()))),
         proc,
+        *(Mount("bind", path, "/dev/null") for path in host.masked),
+        # Root's script may write to /proc/sys as root.
+        Mount("remount-ro", "/proc"),
         Mount("dev", "/dev"),
         Mount("tmpfs", "/dev/shm", size_bytes=DEV_BYTES, is_writable=True),  # noqa: S108 - inside
         Mount("remount-ro", "/dev"),

@@ -13,13 +13,14 @@ import re
 from dataclasses import dataclass
 
 _HELD = re.compile(rb"^(?:RssAnon|RssShmem|VmSwap):\s+(\d+) kB", re.MULTILINE)
+_THREADS = re.compile(rb"^Threads:\s+(\d+)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Usage:
-    """How many processes, and how much memory they hold that is not a file's: bytes."""
+    """How many threads in all processes, and how much memory they hold that is not a file's: bytes."""
 
-    processes: int = 0
+    threads: int = 0
     memory_bytes: int = 0
 
 
@@ -37,15 +38,16 @@ def descendants(pid: int) -> list[int]:
 
 def usage_below(pid: int) -> Usage:
     """What the descendants of a process use together."""
-    held_bytes = 0
-    pids = descendants(pid)
-    for one in pids:
+    threads = held_bytes = 0
+    for one in descendants(pid):
         try:
             with open(f"/proc/{one}/status", "rb") as file:
-                held_bytes += 1024 * sum(map(int, _HELD.findall(file.read())))
+                text = file.read()
         except OSError:  # it ended meanwhile
             continue
-    return Usage(len(pids), held_bytes)
+        threads += sum(map(int, _THREADS.findall(text)))
+        held_bytes += 1024 * sum(map(int, _HELD.findall(text)))
+    return Usage(threads, held_bytes)
 
 
 def _children(pid: int) -> list[int]:

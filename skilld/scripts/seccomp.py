@@ -137,6 +137,12 @@ SHARED_HOST = (
     # One end of a pair of datagram sockets can be pointed at any path.
     Rule("datagram pairs", ("socketpair",), "EPERM", (Test(1, "eq", SOCK_DGRAM, _SOCK_TYPE_MASK),)),
     Rule("connections", ("connect", "bind", "listen")),
+    # Landlock guards what is in a file, not its mode, owner, times and attributes; a skill's digest covers the mode.
+    Rule("attributes of files", ("chmod", "fchmod", "fchmodat", "fchmodat2", "chown", "fchown", "lchown", "fchownat",
+                                 "utime", "utimes", "utimensat", "futimesat", "setxattr", "lsetxattr", "fsetxattr",
+                                 "setxattrat", "removexattr", "lremovexattr", "fremovexattr", "removexattrat",
+                                 "file_setattr")),  # fmt: skip
+    Rule("watching files", ("inotify_init", "inotify_init1", "inotify_add_watch")),
     Rule("priority of groups", ("setpriority",), when=(Test(0, "ne", _PRIO_PROCESS),)),
     Rule("priority of others", ("setpriority",), when=(Test(1, "ne", 0),)),
     Rule("disk priority of groups", ("ioprio_set",), when=(Test(0, "ne", _IOPRIO_WHO_PROCESS),)),

@@ -139,7 +139,7 @@ def clean_up(root: bytes) -> None:
         for name in names:
             with contextlib.suppress(OSError), tree.opened(name, root_fd) as descriptor:
                 if os.fstat(descriptor).st_uid == os.geteuid() and _lock(descriptor, otherwise=False):
-                    log.info("removing %s, which an earlier daemon left", os.fsdecode(root + b"/" + name))
+                    log.info("removing %s, which was left over", os.fsdecode(root + b"/" + name))
                     _remove(Staging(root_fd, name, descriptor))
     finally:
         os.close(root_fd)
@@ -216,10 +216,21 @@ def _finish(staging: Staging) -> None:
 
 
 def _remove(staging: Staging) -> None:
-    """Remove a staging directory, unless it holds what cannot be finished now: then the next start tries again."""
+    """
+    Remove a staging directory, unless it holds what cannot be finished now: then the next start tries again.
+
+    A directory in which a script runs is left alone, so that the script goes on seeing all its files; who locked it
+    cleans up.
+    """
     try:
         _finish(staging)
-        tree.remove_below(staging.fd)
+        with contextlib.ExitStack() as stack:
+            for name in (NEW, OLD):
+                with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                    if not _lock(stack.enter_context(tree.opened(name, staging.fd))):
+                        return
+            # Locked until it is gone, so that nobody begins to use it.
+            tree.remove_below(staging.fd)
         os.rmdir(staging.name, dir_fd=staging.root_fd)
     except (OSError, ValueError) as exc:
         log.warning("cannot remove %s: %s", os.fsdecode(staging.name), exc)

@@ -1,0 +1,279 @@
+"""
+Runs scripts for callers: chooses the sandbox once, proves it, and lets a bounded number of runs through it.
+
+The sandbox is chosen at start and never again made weaker while the daemon lives: where it fails later, runs fail, and
+the same sandbox is proved anew before the next one. Nothing in a request, a skill or a caller's environment has a say.
+
+Owns: the chosen sandbox, the queue of runs.
+
+Source: API, ``skills.execute_script``, ``RunResult``, ``sandbox`` in ``skilld.status``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from skilld.config import Execution
+from skilld.errors import SandboxUnavailable, ScriptDependencies, ScriptUnsupported
+from skilld.scripts.canary import Verdict, prove
+from skilld.scripts.fairqueue import FairQueue
+from skilld.scripts.host import find_program
+from skilld.scripts.interpreters import choose_interpreter, dependencies_of, parse_interpreters
+from skilld.scripts.opening import OpenScript
+from skilld.scripts.outcome import Outcome
+from skilld.scripts.plan import Allowance, Plan, Target
+from skilld.scripts.runner import Bounds, Ended, OnOutput, run
+from skilld.scripts.rungs import Facts, Rung, ladder, versions
+from skilld.scripts.scratch import remove_left_over
+from skilld.scripts.started import SetupFailed
+
+log = logging.getLogger(__name__)
+
+_HINT = "install bubblewrap (Debian: apt-get install bubblewrap) and allow user namespaces, or run Linux 6.12 with Landlock"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a caller wants of a run: checked params of ``skills.execute_script``."""
+
+    args: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    stdin: bytes | None = None
+    timeout_s: float = 30.0
+
+
+class Executor:
+    """
+    Runs scripts.
+
+    Args:
+        settings: What the configuration says, checked.
+    """
+
+    def __init__(self, settings: Execution) -> None:
+        # settings
+        self._settings = settings
+        self._interpreters = parse_interpreters(settings.interpreters)
+        self._venvs = dict(entry.split("=", 1) for entry in settings.environments)
+        self._allowance = Allowance(
+            settings.memory_bytes, settings.max_processes, settings.file_bytes, settings.open_files,
+            settings.tmp_bytes, settings.work_bytes, settings.extra_ro,
+        )  # fmt: skip
+        # state
+        self._queue = FairQueue(settings.max_concurrent or os.cpu_count() or 1, settings.max_queued)
+        self._rung: Rung | None = None
+        self._verdict = Verdict({}, "not checked yet")
+        self._checked_at: datetime | None = None
+        self._rejected: list[dict[str, str]] = []
+        self._versions: dict[str, Any] = {}
+        self._choosing: asyncio.Task[None] | None = None
+        self._is_closed = False
+
+    def begin(self) -> None:
+        """Begin to choose and prove a sandbox; runs wait for it."""
+        if self._settings.enabled and self._choosing is None:
+            self._choosing = asyncio.create_task(self._choose(), name="sandbox")
+
+    async def run(
+        self, opened: OpenScript, wish: Wish, *, client: Hashable, on_output: OnOutput | None = None
+    ) -> Outcome:
+        """
+        Run a script and wait until nothing of it is left. A script that exits non-zero is a result, not an error.
+
+        Args:
+            opened: The script; stays open.
+            wish: What the caller wants.
+            client: Whose turn it is; clients that wait have turns one after the other.
+            on_output: Is told of the output as it comes, and slows the script down.
+
+        Raises:
+            SandboxUnavailable: No sandbox passes its check here, or it just failed.
+            ScriptUnsupported: Nothing runs such a script.
+            ScriptDependencies: It declares dependencies, and no environment is prepared for it.
+            Busy: Too many runs wait.
+            ShuttingDown: The daemon goes down.
+        """
+        rung = await self._proved()
+        target = self._target(opened, wish)
+        asked = time.monotonic()
+        async with self._queue.turn(client):
+            queued_s = time.monotonic() - asked
+            started_at = datetime.now(UTC)
+            try:
+                ended = await self._run_in(rung, target, opened.skill_fd, self._bounds(wish), self._allowance, wish.stdin,
+                                           on_output)  # fmt: skip
+            except SetupFailed as exc:
+                raise self._failed(rung, exc) from exc
+        log.info(
+            "ran %s of %s (%s): exit code %d in %.3f s, sandbox %s%s", opened.script, opened.skill.id,
+            (opened.digest or "no digest"), ended.exit_code, ended.duration_s, rung.facts.backend,
+            ", timed out" if ended.timed_out else "",
+        )  # fmt: skip
+        return Outcome(opened.skill.id, opened.digest, opened.script, wish.args, tuple(sorted(wish.environment)),
+                       wish.stdin, ended, target.interpreter[0], rung.facts, queued_s, started_at,
+                       datetime.now(UTC))  # fmt: skip
+
+    async def explain(self, opened: OpenScript, wish: Wish) -> Plan:
+        """The plan of a run, without running it; raises as :meth:`run`."""
+        return (await self._proved()).explain(self._target(opened, wish), self._allowance)
+
+    def status(self) -> dict[str, Any]:
+        """The ``sandbox`` of ``skilld.status``."""
+        facts: Facts | None = self._rung.facts if self._rung else None
+        state = "disabled" if not self._settings.enabled else "checking" if self._checked_at is None else "checked"
+        return {
+            "state": state,
+            **({"backend": None} if facts is None else facts.to_json()),
+            **self._versions,
+            "canary": {
+                "passed": self._rung is not None and self._verdict.passed,
+                "at": None if self._checked_at is None else _time(self._checked_at),
+                "checks": dict(self._verdict.checks),
+            },
+            "rejected": list(self._rejected),
+            "running": self._queue.running,
+            "queued": self._queue.waiting,
+        }
+
+    def stop_queueing(self) -> None:
+        """Give no run its turn any more; those that have begun go on. Idempotent."""
+        self._queue.close()
+
+    async def close(self) -> None:
+        """Let go of the sandbox; nothing may run any more. Idempotent."""
+        self._is_closed = True
+        self._queue.close()
+        if self._choosing is not None:
+            self._choosing.cancel()
+            await asyncio.gather(self._choosing, return_exceptions=True)
+        if self._rung is not None:
+            await self._rung.close()
+            self._rung = None
+
+    # The sandbox.
+
+    async def _proved(self) -> Rung:
+        """The sandbox, once it has been proved. Raises SandboxUnavailable."""
+        if not self._settings.enabled:
+            raise SandboxUnavailable([], "running scripts is switched off (execution.enabled)")
+        self.begin()
+        assert self._choosing is not None
+        await asyncio.shield(self._choosing)
+        if self._rung is None:
+            raise SandboxUnavailable(list(self._rejected), _HINT)
+        return self._rung
+
+    async def _choose(self) -> None:
+        """Take the first rung whose canary passes; once one was taken, never another."""
+        rungs = [self._rung] if self._rung else ladder(self._settings.backend, self._settings.bwrap_path)
+        self._rejected = []
+        taken: Rung | None = None
+        await asyncio.to_thread(remove_left_over)
+        self._versions = await asyncio.to_thread(versions, self._settings.bwrap_path)
+        for rung in rungs:
+            verdict = await self._prove(rung)
+            self._verdict = verdict
+            if verdict.passed:
+                taken = rung
+                break
+            self._rejected.append({"backend": rung.facts.backend, "reason": verdict.reason})
+            await rung.close()
+            if rung.facts.proc == "private" and not _is_about_proc(verdict.reason):
+                # The same with the host's /proc would fail for the same reason.
+                rungs = [one for one in rungs if one.facts.proc != "shared"]
+        self._checked_at = datetime.now(UTC)
+        self._rung = taken
+        if taken is None:
+            tried = "; ".join(f"{one['backend']}: {one['reason']}" for one in self._rejected)
+            log.warning("no script can run: %s", tried)
+        elif taken.facts.backend == "none":
+            log.warning("scripts run WITHOUT a sandbox (execution.backend: none): they may do all that this user may")
+        else:
+            log.info("scripts run under %s%s", taken.facts.backend,
+                     f", without {', '.join(taken.facts.degraded)}" if taken.facts.degraded else "")  # fmt: skip
+
+    async def _prove(self, rung: Rung) -> Verdict:
+        if reason := rung.refusal():
+            return Verdict({}, reason)
+        if rung.facts.backend == "none":
+            return Verdict({}, "")
+
+        async def attempt(target: Target, skill_dir: str, bounds: Bounds, shown: tuple[str, ...]) -> Ended:
+            skill_fd = os.open(skill_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                allowance = Allowance(
+                    self._settings.memory_bytes, 64, self._settings.file_bytes, self._settings.open_files,
+                    self._settings.tmp_bytes, self._settings.work_bytes, (*self._settings.extra_ro, *shown),
+                )  # fmt: skip
+                return await self._run_in(rung, target, skill_fd, bounds, allowance, None, None)
+            finally:
+                os.close(skill_fd)
+
+        try:
+            return await prove(attempt, self._settings.memory_bytes)
+        except OSError as exc:
+            return Verdict({}, f"the canary cannot be run: {exc.strerror}")
+
+    def _failed(self, rung: Rung, exc: SetupFailed) -> SandboxUnavailable:
+        """A sandbox that failed in mid-life must prove itself again."""
+        log.error("the sandbox failed: %s", exc)
+        if self._choosing is not None and self._choosing.done() and not self._is_closed:
+            self._choosing = None
+            self.begin()
+        reason = {"backend": rung.facts.backend, "reason": str(exc).splitlines()[0][:500]}
+        return SandboxUnavailable([reason], "the sandbox could not be made; the daemon's log has the details")
+
+    async def _run_in(
+        self, rung: Rung, target: Target, skill_fd: int, bounds: Bounds, allowance: Allowance, stdin: bytes | None,
+        on_output: OnOutput | None,
+    ) -> Ended:  # fmt: skip
+        try:
+            async with rung.prepared(target, allowance, skill_fd) as start:
+                return await run(start, bounds, stdin=stdin, on_output=on_output)
+        except OSError as exc:
+            raise SetupFailed(f"no room for the run: {exc.strerror}") from exc
+
+    # What is run.
+
+    def _target(self, opened: OpenScript, wish: Wish) -> Target:
+        text = opened.head.decode(errors="replace")
+        venv = self._venvs.get(f"{opened.skill.id}/{opened.script}", "")
+        if (needed := dependencies_of(opened.script, text)) and not venv:
+            raise ScriptDependencies(opened.script, list(needed))
+        chosen = choose_interpreter(opened.script, opened.head, self._interpreters)
+        asked = chosen if isinstance(chosen, str) or chosen is None else chosen.program
+        program = None if isinstance(chosen, str) or chosen is None else self._find(chosen.program, venv)
+        if program is None or isinstance(chosen, str) or chosen is None:
+            raise ScriptUnsupported(opened.script, asked, sorted(self._interpreters))
+        metadata = opened.skill.metadata
+        version = metadata.get("version", "") if isinstance(metadata, Mapping) else ""
+        return Target(
+            opened.skill.name, opened.script, (program, *chosen.options), str(version).replace("\0", ""), wish.args,
+            wish.environment, wish.timeout_s, venv,
+        )  # fmt: skip
+
+    def _find(self, program: str, venv: str) -> str | None:
+        if venv and os.access(f"{venv}/bin/{program}", os.X_OK):
+            return f"{venv}/bin/{program}"
+        return find_program(program, self._settings.extra_ro)
+
+    def _bounds(self, wish: Wish) -> Bounds:
+        settings = self._settings
+        return Bounds(wish.timeout_s, settings.output_bytes, settings.memory_bytes, settings.max_processes)
+
+
+def _is_about_proc(reason: str) -> bool:
+    return "proc" in reason
+
+
+def _time(at: datetime) -> str:
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+

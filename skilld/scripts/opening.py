@@ -1,0 +1,149 @@
+"""
+Opening a script once, beneath its skill, so that what is checked is what runs.
+
+The skill directory is pinned by a descriptor: a change that swaps directories meanwhile leaves the run in the old one,
+whose removal waits for the lock that is held here. Every file is compared with what the registry knows, so that the
+skill's digest is that of what lies there at this moment.
+
+Owns: each open script owns its two descriptors. Blocks on the disk.
+
+Source: openat2(2); flock(2); API, ``skills.execute_script``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from skilld.errors import FileNotFound, SkillNotFound
+from skilld.scripts.kernel import open_beneath
+from skilld.skills.files import TARGET, FileState, list_files
+from skilld.skills.model import Skill
+
+# Enough for the first line and the metadata of any script.
+HEAD_BYTES = 256 * 1024
+_READ_BYTES = 1 << 20
+# Errors of openat2(2) that say that a part of the path is no plain file or directory beneath the skill.
+_LINKS = {errno.ELOOP: "a symbolic link leads there", errno.EXDEV: "it leads out of the skill"}
+
+
+class Stale(Exception):
+    """The disk holds something else than the registry knows; look again once it has been scanned."""
+
+
+@dataclass(frozen=True)
+class OpenScript:
+    """
+    A script and its skill, open.
+
+    Attributes:
+        skill: As the registry knows it.
+        script: Path relative to the skill directory.
+        skill_fd: The skill directory, locked against removal.
+        head: The script's first bytes.
+        sha256: Of the whole script, bare hex.
+        digest: The skill's, where every file is as the registry knows it; else None.
+    """
+
+    skill: Skill
+    script: str
+    skill_fd: int
+    head: bytes
+    sha256: str
+    digest: str | None
+
+    def close(self) -> None:
+        """Let the directory go. Not to be called twice."""
+        os.close(self.skill_fd)
+
+
+def open_script(skill: Skill, script: str, known: Sequence[FileState], limit_files: int) -> OpenScript:
+    """
+    Open a script.
+
+    Args:
+        skill: As indexed.
+        script: Path relative to the skill directory, without "..", NUL and the like.
+        known: The files of the skill, as the registry knows them.
+        limit_files: The most files that are looked at.
+
+    Raises:
+        FileNotFound: There is no such regular file beneath the skill.
+        SkillNotFound: The skill directory has gone.
+        Stale: The script is not what the registry knows.
+    """
+    resource = next((one for one in skill.resources if one.path == script), None)
+    skill_fd = _pin(skill)
+    try:
+        sha256, head = _read_script(skill, script, skill_fd)
+        if resource is None or resource.sha256 != sha256:
+            raise Stale
+        digest = skill.digest if _is_as_known(skill_fd, known, limit_files) else None
+    except BaseException:
+        os.close(skill_fd)
+        raise
+    return OpenScript(skill, script, skill_fd, head, sha256, digest)
+
+
+def _pin(skill: Skill) -> int:
+    """Open the skill directory and lock it against removal; a link on the way to it is followed, as by readers."""
+    try:
+        descriptor = os.open(skill.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        raise SkillNotFound(skill.id) from None
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Stale from None  # it is being removed
+        except OSError:  # NFS locks no directories; there a removal does not wait
+            pass
+        # Between our open and our lock it may have been swapped and emptied.
+        if not os.path.samestat(os.stat(skill.path), os.fstat(descriptor)):
+            raise Stale
+    except FileNotFoundError:
+        os.close(descriptor)
+        raise Stale from None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _read_script(skill: Skill, script: str, skill_fd: int) -> tuple[str, bytes]:
+    """The hash and the head of a script, read from one open file."""
+    try:
+        descriptor = open_beneath(skill_fd, script)
+    except ValueError:
+        raise FileNotFound(skill.id, script) from None
+    except OSError as exc:
+        raise FileNotFound(skill.id, script, _LINKS.get(exc.errno or 0, "")) from None
+    try:
+        state = os.fstat(descriptor)
+        if not stat.S_ISREG(state.st_mode):
+            raise FileNotFound(skill.id, script, "it is no regular file")
+        digest, head = hashlib.sha256(), b""
+        while chunk := os.read(descriptor, _READ_BYTES):
+            digest.update(chunk)
+            head = head or chunk[:HEAD_BYTES]
+        return digest.hexdigest(), head
+    except OSError as exc:
+        raise FileNotFound(skill.id, script, exc.strerror or "") from None
+    finally:
+        os.close(descriptor)
+
+
+def _is_as_known(skill_fd: int, known: Sequence[FileState], limit_files: int) -> bool:
+    """Whether every file is the one that the registry has hashed."""
+    identities = {file.path: file.identity for file in known if file.path != TARGET}
+    with contextlib.suppress(OSError), os.scandir(b"/proc/self/fd/%d" % skill_fd) as entries:
+        children = sorted(entries, key=lambda child: child.name)
+        found = {file.path: file.identity for file in list_files(children, limit_files, [])}
+        return found == identities and b"" not in identities.values()
+    return False

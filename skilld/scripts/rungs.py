@@ -1,0 +1,187 @@
+"""
+The rungs of the ladder: ways to confine a script, best first, each with what it leaves open.
+
+Owns: the rung without namespaces owns its fork server.
+
+Source: bwrap(1), landlock(7); measured on Linux 6.18: which attack gets through where.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from skilld.scripts import bubblewrap, landlock
+from skilld.scripts.host import read_host
+from skilld.scripts.kernel import landlock_abi
+from skilld.scripts.plan import SKILL, TMP, WORK, Allowance, Backend, Host, Plan, Target, make_plan
+from skilld.scripts.runner import Start
+from skilld.scripts.scratch import scratch
+from skilld.scripts.started import Stdio
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a rung gives: the members of ``sandbox`` in a result. ``degraded`` names what it does not."""
+
+    backend: Backend
+    network: str
+    proc: str
+    unix_sockets: str
+    degraded: tuple[str, ...] = ()
+    memory: str = "per-process"
+
+    def to_json(self) -> dict[str, Any]:
+        """The ``sandbox`` of a result."""
+        return {
+            "backend": self.backend,
+            "network": self.network,
+            "proc": self.proc,
+            "unix_sockets": self.unix_sockets,
+            "memory": self.memory,
+            "degraded": list(self.degraded),
+        }
+
+
+class Rung(Protocol):
+    """A way to confine a script."""
+
+    @property
+    def facts(self) -> Facts:
+        """What it gives."""
+
+    def refusal(self) -> str | None:
+        """Why it cannot work on this machine, as far as that can be told without trying; or None."""
+
+    def explain(self, target: Target, allowance: Allowance) -> Plan:
+        """The plan of a run; where it names a directory that is made for the run, a stand-in."""
+
+    def prepared(
+        self, target: Target, allowance: Allowance, skill_fd: int
+    ) -> contextlib.AbstractAsyncContextManager[Start]:
+        """What starts a run, with all that it needs on the disk."""
+
+    async def close(self) -> None:
+        """Let go of what is shared by all runs; idempotent."""
+
+
+class BubblewrapRung:
+    """
+    Namespaces, an allow-list root and the filter.
+
+    Args:
+        program: The path of ``bwrap``.
+        shares_proc: Show the host's /proc, where a container does not let a fresh one be mounted.
+    """
+
+    def __init__(self, program: str, *, shares_proc: bool = False) -> None:
+        self._program = program
+        self._host = read_host(shares_proc=shares_proc)
+        self.facts = Facts(
+            "bubblewrap",
+            network="none",
+            proc="shared" if shares_proc else "private",
+            unix_sockets="isolated",
+            degraded=("proc-shared",) if shares_proc else (),
+        )
+
+    def refusal(self) -> str | None:
+        return bubblewrap.check_program(self._program)
+
+    def explain(self, target: Target, allowance: Allowance) -> Plan:
+        return make_plan("bubblewrap", target, allowance, self._host)
+
+    @contextlib.asynccontextmanager
+    async def prepared(self, target: Target, allowance: Allowance, skill_fd: int) -> AsyncIterator[Start]:
+        plan = self.explain(target, allowance)
+
+        async def start(stdio: Stdio) -> bubblewrap.Bubblewrap:
+            return await bubblewrap.start(self._program, plan, stdio, skill_fd)
+
+        yield start
+
+    async def close(self) -> None:
+        pass
+
+
+class LauncherRung:
+    """
+    No namespaces: Landlock and a stricter filter, or nothing at all.
+
+    Args:
+        backend: "landlock", or "none" for a script that may do whatever the daemon may.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._launcher: landlock.Launcher | None = None
+        if backend == "landlock":
+            gaps = ("file-attributes", "file-names", "host-name", "process-ids", "processes-per-user", "tmp-by-variable",
+                    "work-unlimited")  # fmt: skip
+            self.facts = Facts(backend, network="none", proc="none", unix_sockets="denied", degraded=gaps)
+        else:
+            self.facts = Facts(backend, network="host", proc="shared", unix_sockets="host", degraded=("not-confined",))
+
+    def refusal(self) -> str | None:
+        abi = landlock_abi()
+        if self._backend == "landlock" and abi < landlock.LEAST_ABI:
+            return f"the kernel has Landlock ABI {abi or 'none'}, {landlock.LEAST_ABI} is needed (Linux 6.12)"
+        return None
+
+    def explain(self, target: Target, allowance: Allowance) -> Plan:
+        host = replace(read_host(), work_dir="(fresh)/work", tmp_dir="(fresh)/tmp")
+        return make_plan(self._backend, target, allowance, host)
+
+    @contextlib.asynccontextmanager
+    async def prepared(self, target: Target, allowance: Allowance, skill_fd: int) -> AsyncIterator[Start]:
+        if self._launcher is None or not self._launcher.is_alive:
+            self._launcher = landlock.Launcher()
+        launcher = self._launcher
+        with contextlib.ExitStack() as stack:
+            place = stack.enter_context(scratch())
+            host: Host = replace(read_host(), work_dir=place.work_dir, tmp_dir=place.tmp_dir)
+            plan = make_plan(self._backend, target, allowance, host)
+            directories = {SKILL: skill_fd, WORK: place.work_fd, TMP: place.tmp_fd}
+
+            async def start(stdio: Stdio) -> landlock.Kept:
+                return await launcher.start(plan, stdio, directories)
+
+            try:
+                yield start
+            finally:
+                removal = asyncio.get_running_loop().run_in_executor(None, stack.pop_all().close)
+                await asyncio.shield(removal)
+
+    async def close(self) -> None:
+        if self._launcher is not None:
+            await self._launcher.close()
+            self._launcher = None
+
+
+def ladder(backend: str, program: str) -> list[Rung]:
+    """The rungs that the configuration allows, best first."""
+    namespaces: list[Rung] = [BubblewrapRung(program), BubblewrapRung(program, shares_proc=True)]
+    if backend == "bubblewrap":
+        return namespaces
+    if backend == "auto":
+        return [*namespaces, LauncherRung("landlock")]
+    return [LauncherRung("landlock" if backend == "landlock" else "none")]
+
+
+def versions(program: str) -> dict[str, Any]:
+    """What this machine has, for the status. Starts a program; blocks."""
+    limit = "/proc/sys/user/max_user_namespaces"
+    try:
+        with open(limit) as file:
+            namespaces: int | None = int(file.read())
+    except (OSError, ValueError):
+        namespaces = None
+    return {
+        "bubblewrap": bubblewrap.version_of(program) if os.access(program, os.X_OK) else None,
+        "landlock_abi": landlock_abi(),
+        "user_namespaces": namespaces,
+    }
