@@ -1,0 +1,55 @@
+"""
+What is known to be open, and the table of attacks and rungs that the README shows.
+
+Owns: the list of gaps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from skilld.scripts.plan import Backend
+from tests.redteam import probe
+from tests.redteam.catalogue import CATALOGUE
+
+assert probe.MODULES
+
+OWN_SOCKETS = "Unix sockets among its own processes"
+DISK = "files on the host's disk, each of limited size, while it runs"
+
+# By rung and attack: what stays open by design, in words that the README shows.
+GAPS: Mapping[Backend, Mapping[str, str]] = {
+    "bubblewrap": {
+        "call-connect": OWN_SOCKETS,
+        "call-bind": OWN_SOCKETS,
+        "call-listen": OWN_SOCKETS,
+        "call-inotify-add-watch": "watching its own files",
+    },
+    "landlock": {
+        "fill-tmp": DISK,
+        "fill-home": DISK,
+        "host-name": "the host's name",
+        "host-users": "its users' names",
+        "victim-exists": "which processes there are, not what they run",
+        "state-directory-exists": "names, sizes and times of files whose path it guesses",
+    },
+}
+
+
+def table() -> str:
+    """The table of attacks and rungs, as the README shows it."""
+    rows: dict[str, list[str]] = {}
+    for name, one in CATALOGUE.items():
+        rows.setdefault(one.row, []).append(name)
+    lines = ["| attack | tried | without a sandbox | bubblewrap | Landlock |", "|---|---|---|---|---|"]
+    for row, names in rows.items():
+        cells = (_cell(names, GAPS["bubblewrap"]), _cell(names, GAPS["landlock"]))
+        lines.append(f"| {row} | {len(names)} | open | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(names: list[str], gaps: Mapping[str, str]) -> str:
+    known = list(dict.fromkeys(gaps[name] for name in names if name in gaps))
+    if not known:
+        return "blocked"
+    return ("blocked but for " if known and any(name not in gaps for name in names) else "open: ") + "; ".join(known)

@@ -1,0 +1,151 @@
+"""
+Running plans as the daemon does: the rungs that this machine offers, and a script in each of them.
+
+Owns: nothing that outlives a run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from skilld.scripts import bubblewrap, landlock, launcher
+from skilld.scripts.host import read_host
+from skilld.scripts.kernel import landlock_abi
+from skilld.scripts.plan import Allowance, Backend, Plan, Target, make_plan
+from skilld.scripts.runner import Bounds, Ended, run
+from skilld.scripts.started import SetupFailed, Started, Stdio
+from tests.redteam.world import PYTHON, World, in_child
+
+BWRAP = "/usr/bin/bwrap"
+RUNGS: tuple[Backend, ...] = tuple(name for name in get_args(Backend) if name != "none")
+
+# Small enough to be exceeded in a moment.
+ALLOWANCE = Allowance(
+    memory_bytes=128 << 20, max_processes=64, file_bytes=32 << 20, open_files=256, tmp_bytes=32 << 20,
+    work_bytes=48 << 20,
+)  # fmt: skip
+LIMITS = {
+    "processes": ALLOWANCE.max_processes, "memory_bytes": ALLOWANCE.memory_bytes, "tmp_bytes": ALLOWANCE.tmp_bytes,
+    "work_bytes": ALLOWANCE.work_bytes, "file_bytes": ALLOWANCE.file_bytes, "open_files": ALLOWANCE.open_files,
+}  # fmt: skip
+BOUNDS = Bounds(timeout_s=40, output_bytes=1 << 20, memory_bytes=128 << 20, max_processes=64)
+# Runs at a time.
+AT_A_TIME = 3
+
+Change = Callable[[Plan], Plan]
+
+
+def why_not(rung: Backend) -> str:
+    """Say why this machine does not offer a rung; empty where it does."""
+    if rung == "bubblewrap":
+        return bubblewrap.check_program(BWRAP) or ""
+    abi = landlock_abi()
+    return "" if abi >= landlock.LEAST_ABI else f"Landlock's ABI is {abi}, not {landlock.LEAST_ABI}"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: attacks, or another command in place of the probe, and a change of the plan."""
+
+    names: Sequence[str] = ()
+    change: Change | None = None
+    argv: tuple[str, ...] = ()
+    stdin: str | None = None
+    bounds: Bounds = BOUNDS
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a run went; ``failure`` says why the sandbox was not made."""
+
+    exit_code: int = -1
+    signal: str | None = None
+    timed_out: bool = False
+    stdout: str = ""
+    stderr: str = ""
+    stdout_bytes: int = 0
+    duration_s: float = 0.0
+    failure: str = ""
+
+
+def run_in_sandboxes(world: World, rung: Backend, jobs: Sequence[Job]) -> list[Done]:
+    """Carry jobs out in sandboxes of their own, some at a time, as the world's user and in a child process."""
+    shutil.copy(launcher.__file__, world.scratch / "launcher.py")
+
+    def work() -> list[dict[str, Any]]:
+        # The tests' Python and files may be out of another user's reach.
+        sys.executable = PYTHON
+        launcher.__file__ = str(world.scratch / "launcher.py")
+        return [dataclasses.asdict(done) for done in asyncio.run(_run_all(world, rung, jobs))]
+
+    return [Done(**done) for done in in_child(world.uid, world, work)]
+
+
+async def _run_all(world: World, rung: Backend, jobs: Sequence[Job]) -> list[Done]:
+    turns = asyncio.Semaphore(AT_A_TIME)
+    forks = landlock.Launcher() if rung == "landlock" else None
+
+    async def one(job: Job) -> Done:
+        async with turns:
+            return await run_one(world, job, forks)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(job)) for job in jobs]
+        return [task.result() for task in tasks]
+    finally:
+        if forks is not None:
+            await forks.close()
+
+
+async def run_one(world: World, job: Job, forks: landlock.Launcher | None) -> Done:
+    """Carry one job out, without namespaces where there is a fork server."""
+    with contextlib.ExitStack() as stack:
+        work_dir = stack.enter_context(tempfile.TemporaryDirectory(dir=world.scratch))
+        os.mkdir(f"{work_dir}/tmp")
+        plan = plan_for("bubblewrap" if forks is None else "landlock", job, work_dir)
+        descriptors = {}
+        for name, path in (("@skill", str(world.skill)), ("@work", work_dir), ("@tmp", f"{work_dir}/tmp")):
+            descriptors[name] = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.callback(os.close, descriptors[name])
+
+        async def start(stdio: Stdio) -> Started:
+            if forks is None:
+                return await bubblewrap.start(BWRAP, plan, stdio, descriptors["@skill"])
+            return await forks.start(plan, stdio, descriptors)
+
+        text = world.order(plan.backend) if job.stdin is None else job.stdin
+        try:
+            ended = await run(start, job.bounds, stdin=text.encode())
+        except SetupFailed as exc:
+            return Done(failure=str(exc))
+    return _done(ended)
+
+
+def _done(ended: Ended) -> Done:
+    stdout, stderr = (
+        (one.head + one.tail).decode(errors="replace") for one in (ended.stdout, ended.stderr)
+    )  # fmt: skip
+    return Done(
+        ended.exit_code, ended.signal, ended.timed_out, stdout, stderr, ended.stdout.bytes_count, ended.duration_s
+    )
+
+
+def plan_for(rung: Backend, job: Job, work_dir: str | Path) -> Plan:
+    """The project's own plan for a job, and what the job changes of it."""
+    target = Target("attacker", "scripts/probe.py", (PYTHON,), args=tuple(job.names))
+    host = dataclasses.replace(read_host(), work_dir=str(work_dir), tmp_dir=f"{work_dir}/tmp")
+    plan = make_plan(rung, target, ALLOWANCE, host)
+    if job.argv:
+        plan = dataclasses.replace(plan, argv=job.argv)
+    return job.change(plan) if job.change else plan
