@@ -135,8 +135,8 @@ class Execution:
     enabled: bool = _setting(True, "Whether scripts run at all.")
     backend: str = _setting(
         "auto",
-        "What confines a script. `auto` takes bubblewrap, else Landlock, whichever passes the check at start, else runs "
-        "nothing; `none` confines nothing.",
+        "What confines a script. `auto` takes bubblewrap, else Landlock, whichever passes the check at start, else "
+        "runs nothing; `none` confines nothing.",
         choices=("auto", "bubblewrap", "landlock", "none"),
     )
     bwrap_path: str = _setting("/usr/bin/bwrap", "bubblewrap: owned by root, written by nobody else, not setuid.")
@@ -153,8 +153,8 @@ class Execution:
     extra_ro: tuple[str, ...] = _setting(
         (), "Directories of the host that every script may read, at their own paths. What holds a socket is refused."
     )
-    max_concurrent: int = _setting(0, "Scripts that run at a time; 0 is one for each processor.", minimum=0)
-    max_queued: int = _setting(64, "Runs that wait for their turn; one more is answered `busy`.", minimum=0)
+    max_concurrent: int = _setting(4, "Scripts that run at a time.", minimum=1)
+    max_queued: int = _setting(64, "Runs that wait for their turn; one more is answered `busy`.", minimum=1)
     output_bytes: int = _setting(
         1 * MIB, "Bytes kept of each output: three quarters from its beginning, one from its end.", minimum=KIB
     )

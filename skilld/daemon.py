@@ -30,6 +30,8 @@ from skilld.rpc.dispatch import Dispatcher
 from skilld.rpc.methods import TABLE
 from skilld.rpc.methods.services import Services
 from skilld.rpc.server import Server
+from skilld.scripts.executor import Executor, check_settings
+from skilld.scripts.kernel import hide_process
 from skilld.skills.cache import cache_key, load_cache, save_cache
 from skilld.skills.indexer import fill_index
 from skilld.skills.registry import Registry
@@ -49,7 +51,7 @@ SWITCH_INTERVAL_S = 0.0005
 GC_THRESHOLDS = (20_000, 20, 20)
 
 # Settings that a reload leaves alone: what is bound, opened or built once, or known of every skill that was scanned.
-FIXED = ("socket", "cache_dir", "dstack_endpoint")
+FIXED = ("socket", "cache_dir", "dstack_endpoint", "execution")
 FIXED_LIMITS = ("skill_md_bytes", "skill_files", "skill_bytes", "skills", "depth", "changes")
 
 EXIT_OK, EXIT_FAILURE, EXIT_USAGE, EXIT_IN_USE = 0, 1, 2, 3
@@ -74,12 +76,15 @@ async def serve(effective: Effective, reload: Callable[[], Effective]) -> int:
     hangup = asyncio.Event()
     loop.add_signal_handler(signal.SIGHUP, hangup.set)
     settings = effective.config
+    # A script that got out of its sandbox would still be of our user.
+    hide_process()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     # The first scan makes nothing but values that stay; _announce turns the collector on again.
     gc.disable()
     began = time.monotonic()
     listener: Listener | None = None
     try:
+        check_settings(settings)
         bound = systemd.take_socket(os.environ, os.getpid())
         if bound is None:
             listener = Listener(settings.socket)
@@ -103,7 +108,8 @@ async def serve(effective: Effective, reload: Callable[[], Effective]) -> int:
     watcher = Watcher(registry, settings)
     store = Store(registry, watcher)
     store.clean_up()
-    services = Services(settings, registry, watcher, store, _make_sessions(settings, store), TABLE)
+    executor = Executor(settings.execution)
+    services = Services(settings, registry, watcher, store, _make_sessions(settings, store), executor, TABLE)
     if settings.cache_dir != NO_CACHE:
         cached = await asyncio.to_thread(load_cache, settings.cache_dir, _cache_key(services))
         if cached is not None:
@@ -127,6 +133,7 @@ async def serve(effective: Effective, reload: Callable[[], Effective]) -> int:
     stopping = asyncio.create_task(stop.wait(), name="stop")
     try:
         await server.start(bound)
+        executor.begin()
         done, _ = await asyncio.wait({*parts, stopping}, return_when=asyncio.FIRST_COMPLETED)
         for task in done - {stopping}:
             error = task.exception()
@@ -135,7 +142,9 @@ async def serve(effective: Effective, reload: Callable[[], Effective]) -> int:
     finally:
         systemd.notify(os.environ, "STOPPING=1")
         log.info("stopping")
+        executor.stop_queueing()
         await server.close(DRAIN_S)
+        await executor.close()
         await store.close()
         await services.sessions.close()
         for task in (*parts, stopping):

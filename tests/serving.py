@@ -209,7 +209,7 @@ async def stream(context: Context[Services], /, *, parts: list[str]) -> int:
     """Send parts as notifications, then their number."""
     assert context.connection is not None
     for part in parts:
-        context.connection.notify("part", {"text": part})
+        await context.connection.notify("part", {"text": part})
         await asyncio.sleep(0)
     return len(parts)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import Any
 
 import pytest
@@ -140,7 +141,8 @@ def test_every_setting_can_be_given_in_the_file() -> None:
     for key, setting in KEYS.items():
         value = list(setting.default) if isinstance(setting.default, tuple) else setting.default
         group, _, name = key.rpartition(".")
-        text = f"{name}: {value or 'x'}"
+        given = "x" if value in ("", []) else json.dumps(value)
+        text = f"{name}: {given}"
         lines.append(f"{group}: {{{text}}}" if group else text)
     for line, key in zip(lines, KEYS, strict=True):
         effective = resolve({}, {}, parse_config(line, "f"), file_path="f", uid=0)

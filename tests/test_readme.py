@@ -38,6 +38,8 @@ def settings_table() -> str:
         shown = (
             ", ".join(default)
             if isinstance(default, tuple)
+            else str(default).lower()
+            if isinstance(default, bool)
             else f"{default:,}"
             if isinstance(default, int)
             else default

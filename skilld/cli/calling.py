@@ -48,6 +48,7 @@ def status_command(caller: Caller, as_json: bool) -> None:
         ("watcher", watcher.mode + (f" ({watcher.reason})" if watcher.reason else "")),
         ("index", f"{index.documents} skills{'' if index.complete else ', not complete yet'}"),
         ("connections", status.connections),
+        ("sandbox", _sandbox(status.sandbox)),
     ]
     for name, value in rows:
         click.echo(f"{name:13}{clean(str(value))}")
@@ -66,6 +67,16 @@ def call_command(caller: Caller, method: str, params: tuple[str, ...]) -> None:
     """
     with caller.client() as client:
         print_json(client.call(method, _parse(params)))
+
+
+def _sandbox(sandbox: Any) -> str:
+    """What confines scripts, in words."""
+    if not isinstance(sandbox, dict) or sandbox.get("backend") is None:
+        rejected = sandbox.get("rejected", []) if isinstance(sandbox, dict) else []
+        reasons = "; ".join(f"{one.get('backend')}: {one.get('reason')}" for one in rejected)
+        return f"none, scripts do not run ({reasons})" if reasons else "none, scripts do not run"
+    gaps = ", ".join(sandbox.get("degraded", []))
+    return f"{sandbox['backend']}{f', without {gaps}' if gaps else ''}"
 
 
 def _parse(params: tuple[str, ...]) -> Any:

@@ -31,6 +31,7 @@ COMMANDS = {
     "edit": "writing",
     "delete": "writing",
     "new": "making",
+    "run": "running",
     "digest": "digesting",
     "status": "calling",
     "ping": "calling",

@@ -12,7 +12,7 @@ from typing import Any
 
 from skilld.client.endpoint import RETRY_INTERVAL_S, connect
 from skilld.client.errors import BadReply, ConnectionLost
-from skilld.client.protocol import ClientProtocol, Notification, Params, Reply
+from skilld.client.protocol import ClientProtocol, Notification, OnNotification, Params, Reply
 
 # Notifications that may wait to be taken; then the daemon is not read from, and leaves some out and says so.
 NOTIFICATION_LIMIT = 1_000
@@ -34,6 +34,7 @@ class AsyncConnection(asyncio.Protocol):
         self._protocol = ClientProtocol()
         self._transport: asyncio.Transport
         self._waiting: dict[int, tuple[str, asyncio.Future[Any]]] = {}
+        self._listeners: dict[Any, OnNotification] = {}
         self._notifications: deque[Notification] = deque()
         self._arrived = asyncio.Event()
         self._may_write = asyncio.Event()
@@ -46,9 +47,14 @@ class AsyncConnection(asyncio.Protocol):
         self._abort()
         await self._lost.wait()
 
-    async def call(self, method: str, params: Params) -> Any:
+    async def call(self, method: str, params: Params, on_notification: OnNotification | None = None) -> Any:
         """
         Send a request and wait for its reply.
+
+        Args:
+            method: Its name.
+            params: By name or by position.
+            on_notification: Gets the notifications that name this request.
 
         Raises:
             SkilldError: The daemon's answer.
@@ -65,6 +71,8 @@ class AsyncConnection(asyncio.Protocol):
             raise ConnectionLost(method, "closed by the daemon", is_unsent=True)
         reply = asyncio.get_running_loop().create_future()
         self._waiting[id] = method, reply
+        if on_notification is not None:
+            self._listeners[id] = on_notification
         self._pace()
         try:
             return await reply
@@ -75,6 +83,7 @@ class AsyncConnection(asyncio.Protocol):
             raise
         finally:
             del self._waiting[id]
+            self._listeners.pop(id, None)
             if not reply.cancelled():
                 reply.exception()  # has been seen, even where the caller was cancelled in the same moment
 
@@ -110,6 +119,8 @@ class AsyncConnection(asyncio.Protocol):
         for message in messages:
             if isinstance(message, Reply):
                 self._take(message)
+            elif (listener := self._listeners.get(message.params.get("request_id"))) is not None:
+                listener(message)
             elif self._keeps_notifications:
                 self._notifications.append(message)
                 self._arrived.set()

@@ -14,11 +14,20 @@ from typing import Any, Self, TypeVar, Unpack
 from skilld.client import calls
 from skilld.client.async_connection import AsyncConnection, open_connection
 from skilld.client.async_subscription import AsyncSubscription
-from skilld.client.calls import DEFAULT_TIMEOUT_S, RECONNECT_S, NewFields, Steps, UpdateFields, given
+from skilld.client.calls import (
+    DEFAULT_TIMEOUT_S,
+    RECONNECT_S,
+    Content,
+    NewFields,
+    OnOutput,
+    Steps,
+    UpdateFields,
+    given,
+)
 from skilld.client.endpoint import default_paths
 from skilld.client.errors import ConnectionLost, RequestTimeout
 from skilld.client.parse import parse
-from skilld.client.protocol import Params
+from skilld.client.protocol import OnNotification, Params
 from skilld.client.results import (
     Changes,
     FactoryResponse,
@@ -75,13 +84,16 @@ class AsyncSkilldClient:
             if self._connection is not None:
                 await self._connection.close()
 
-    async def call(self, method: str, params: Params | None = None) -> Any:
+    async def call(
+        self, method: str, params: Params | None = None, *, on_notification: OnNotification | None = None
+    ) -> Any:
         """
         Call any method and return its result as JSON.
 
         Args:
             method: Its name, such as "skills.get".
             params: By name or by position.
+            on_notification: Gets the notifications that come before the result, for a method that sends some.
         """
         params = params or {}
         timeout_s = None if self.timeout is None else self.timeout + calls.patience_s(method, params)
@@ -90,7 +102,7 @@ class AsyncSkilldClient:
                 while True:
                     connection, is_kept = await self._connected()
                     try:
-                        return await connection.call(method, params)
+                        return await connection.call(method, params, on_notification)
                     except ConnectionLost as exc:
                         # The daemon may have closed it just before the call.
                         if not (is_kept and (exc.is_unsent or method in calls.ONLY_READS)):
@@ -208,15 +220,29 @@ class AsyncSkilldClient:
         args: Sequence[str] = (),
         *,
         env: Mapping[str, str] | None = None,
-        stdin: str | None = None,
+        stdin: Content | None = None,
         timeout_ms: int | None = None,
         receipt: bool | None = None,
+        on_output: OnOutput | None = None,
     ) -> RunResult:
-        """Run a script of a skill in the sandbox and wait for it to end."""
-        params = given(
-            name=name, script=script, args=[*args], env=env, stdin=stdin, timeout_ms=timeout_ms, receipt=receipt
+        """
+        Run a script of a skill in the sandbox and wait for it to end.
+
+        Args:
+            name: An id, or a name that only one skill bears.
+            script: Path below the skill's scripts.
+            args: Its arguments.
+            env: Variables beside the sandbox's own.
+            stdin: What it reads; nothing without it.
+            timeout_ms: Milliseconds until it is ended.
+            receipt: Whether the daemon shall sign what was run and what came out.
+            on_output: Is called with "stdout" or "stderr" and bytes as the script writes them.
+        """
+        params = calls.script_params(
+            name, script, args, stdin, on_output is not None, env=env, timeout_ms=timeout_ms, receipt=receipt
         )
-        return parse(RunResult, await self.call("skills.execute_script", params))
+        on_notification = None if on_output is None else calls.output_to(on_output)
+        return parse(RunResult, await self.call("skills.execute_script", params, on_notification=on_notification))
 
     # The factory.
 

@@ -13,12 +13,21 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 from skilld.client import calls
-from skilld.client.calls import DEFAULT_TIMEOUT_S, RECONNECT_S, NewFields, Steps, UpdateFields, given
+from skilld.client.calls import (
+    DEFAULT_TIMEOUT_S,
+    RECONNECT_S,
+    Content,
+    NewFields,
+    OnOutput,
+    Steps,
+    UpdateFields,
+    given,
+)
 from skilld.client.connection import Connection, Deadline
 from skilld.client.endpoint import default_paths
 from skilld.client.errors import ConnectionLost
 from skilld.client.parse import parse
-from skilld.client.protocol import Params
+from skilld.client.protocol import OnNotification, Params
 from skilld.client.results import (
     Changes,
     FactoryResponse,
@@ -84,13 +93,14 @@ class SkilldClient:
         for connection in idle:
             connection.close()
 
-    def call(self, method: str, params: Params | None = None) -> Any:
+    def call(self, method: str, params: Params | None = None, *, on_notification: OnNotification | None = None) -> Any:
         """
         Call any method and return its result as JSON.
 
         Args:
             method: Its name, such as "skills.get".
             params: By name or by position.
+            on_notification: Gets the notifications that come before the result, for a method that sends some.
         """
         params = params or {}
         timeout_s = None if self.timeout is None else self.timeout + calls.patience_s(method, params)
@@ -99,7 +109,7 @@ class SkilldClient:
             kept = self._take_idle()
             connection = kept or Connection(self._paths, deadline)
             try:
-                result = connection.call(method, params, deadline)
+                result = connection.call(method, params, deadline, on_notification)
             except SkilldError:
                 self._give_back(connection)
                 raise
@@ -234,15 +244,29 @@ class SkilldClient:
         args: Sequence[str] = (),
         *,
         env: Mapping[str, str] | None = None,
-        stdin: str | None = None,
+        stdin: Content | None = None,
         timeout_ms: int | None = None,
         receipt: bool | None = None,
+        on_output: OnOutput | None = None,
     ) -> RunResult:
-        """Run a script of a skill in the sandbox and wait for it to end."""
-        params = given(
-            name=name, script=script, args=[*args], env=env, stdin=stdin, timeout_ms=timeout_ms, receipt=receipt
+        """
+        Run a script of a skill in the sandbox and wait for it to end.
+
+        Args:
+            name: An id, or a name that only one skill bears.
+            script: Path below the skill's scripts.
+            args: Its arguments.
+            env: Variables beside the sandbox's own.
+            stdin: What it reads; nothing without it.
+            timeout_ms: Milliseconds until it is ended.
+            receipt: Whether the daemon shall sign what was run and what came out.
+            on_output: Is called with "stdout" or "stderr" and bytes as the script writes them.
+        """
+        params = calls.script_params(
+            name, script, args, stdin, on_output is not None, env=env, timeout_ms=timeout_ms, receipt=receipt
         )
-        return parse(RunResult, self.call("skills.execute_script", params))
+        on_notification = None if on_output is None else calls.output_to(on_output)
+        return parse(RunResult, self.call("skills.execute_script", params, on_notification=on_notification))
 
     # The factory.
 

@@ -12,13 +12,13 @@ Source: the interface of skilld, section 3.
 from __future__ import annotations
 
 import base64
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, TypeAlias, TypedDict, TypeVar
 
 from skilld.client.errors import BadReply
 from skilld.client.parse import parse
-from skilld.client.protocol import Params
-from skilld.client.results import FileContent, Listing, Summary
+from skilld.client.protocol import Notification, OnNotification, Params
+from skilld.client.results import FileContent, Listing, Summary, decode
 from skilld.errors import Busy
 
 T = TypeVar("T")
@@ -26,6 +26,9 @@ Steps: TypeAlias = Generator[tuple[str, dict[str, Any]], Any, T]
 
 # A file of a skill: text, or any bytes.
 Content: TypeAlias = str | bytes
+
+# Called with "stdout" or "stderr" and what a script has written there.
+OnOutput: TypeAlias = Callable[[str, bytes], None]
 
 
 class NewFields(TypedDict, total=False):
@@ -151,6 +154,26 @@ def list_skills(offset: int, limit: int | None, root: str | None, sync_timeout_m
             if not page.skills or len(skills) == limit or offset + len(skills) >= page.total:
                 return Listing(tuple(skills), page.total, page.revision)
     raise Busy("the skills change faster than they can be listed")
+
+
+def output_to(on_output: OnOutput) -> OnNotification:
+    """What passes the output of a script on as it comes: "stdout" or "stderr", and bytes."""
+
+    def on_notification(note: Notification) -> None:
+        if note.method == "skills.output":
+            params = note.params
+            content = decode(str(params.get("data", "")), params.get("encoding"))
+            on_output(str(params.get("stream")), content)
+
+    return on_notification
+
+
+def script_params(
+    name: str, script: str, args: Sequence[str], stdin: Content | None, is_streaming: bool, **others: Any
+) -> dict[str, Any]:
+    """The params of skills.execute_script."""
+    stream = True if is_streaming else None
+    return given(name=name, script=script, args=[*args], stdin=_file(stdin), stream=stream, **others)
 
 
 def read_file(name: str, path: str) -> Steps[bytes]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from skilld.client.endpoint import RETRY_INTERVAL_S, connect
 from skilld.client.errors import ConnectionLost, RequestTimeout
-from skilld.client.protocol import ClientProtocol, Notification, Params, Reply
+from skilld.client.protocol import ClientProtocol, Notification, OnNotification, Params, Reply
 
 READ_BYTES = 256 * 1024
 
@@ -85,9 +85,17 @@ class Connection:
             pass
         return False
 
-    def call(self, method: str, params: Params, deadline: Deadline) -> Any:
+    def call(
+        self, method: str, params: Params, deadline: Deadline, on_notification: OnNotification | None = None
+    ) -> Any:
         """
         Send a request and wait for its reply.
+
+        Args:
+            method: Its name.
+            params: By name or by position.
+            deadline: When to give up.
+            on_notification: Gets the notifications that come before the reply; without it they are kept.
 
         Raises:
             SkilldError: The daemon's answer; the connection is of further use if ``is_usable`` says so.
@@ -96,7 +104,10 @@ class Connection:
         id, line = self._protocol.request(method, params)
         self._send(line, deadline)
         while True:
-            for reply in self._receive(deadline):
+            replies = self._receive(deadline)
+            while on_notification and self.notifications:
+                on_notification(self.notifications.popleft())
+            for reply in replies:
                 if reply.is_last:
                     self.is_usable = False
                 if reply.error is not None:

@@ -12,7 +12,7 @@ Source: JSON-RPC 2.0, sections 4 and 5; the interface of skilld, section 1.1.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -46,6 +46,9 @@ class Notification:
 
     method: str
     params: Mapping[str, Any]
+
+
+OnNotification: TypeAlias = Callable[[Notification], None]
 
 
 class ClientProtocol:

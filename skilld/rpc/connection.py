@@ -25,6 +25,7 @@ from skilld.errors import SkilldError
 from skilld.rpc.access import Peer
 from skilld.rpc.dispatch import Dispatcher
 from skilld.rpc.eager import Starter
+from skilld.rpc.hangup import Hangup
 from skilld.rpc.subscribers import Subscribers
 
 logger = logging.getLogger(__name__)
@@ -84,7 +85,10 @@ class Connection(asyncio.Protocol):
         self._taken_bytes = 0
         self._taken_at = 0.0
         self._is_write_paused = False
+        self._has_room = asyncio.Event()
+        self._has_room.set()
         # state of ending
+        self.hangup = Hangup()
         self.is_draining = False
         self._lingers_until: float | None = None
         self._is_lost = False
@@ -177,6 +181,10 @@ class Connection(asyncio.Protocol):
             if len(data) > HIGH_WATER_BYTES:
                 self._flush()
 
+    async def drained(self) -> None:
+        """Wait until the peer has taken most of what was written, or is gone."""
+        await self._has_room.wait()
+
     def pump(self) -> None:
         """Begin what may begin, send what was answered at once, and decide whether to read on."""
         self._next_turn = None
@@ -213,6 +221,9 @@ class Connection(asyncio.Protocol):
         """End what takes too long; the server calls this now and then with the loop's time."""
         if self._is_lost:
             return
+        # A peer that is done with writing, or is not read from, goes without a word.
+        if self.hangup.is_awaited and self._is_hung_up():
+            self.hangup.tell()
         if self._is_stuck(now):
             logger.info("dropped a peer that does not read: %s", self.peer, extra=self.peer.fields)
             self.abort()
@@ -246,20 +257,26 @@ class Connection(asyncio.Protocol):
             return False
         self.rest_arrived()
         self.pump()
-        if not self.is_busy and self._is_hung_up():
-            self.abort()
+        if (self.hangup.is_awaited or not self.is_busy) and self._is_hung_up():
+            self.hangup.tell()
+            if not self.is_busy:
+                self.abort()
         return not self._transport.is_closing()
 
     def pause_writing(self) -> None:
         self._is_write_paused = True
+        self._has_room.clear()
 
     def resume_writing(self) -> None:
         self._is_write_paused = False
+        self._has_room.set()
         self.peer_reads_again()
         self.pump()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the transport logs it
         self._is_lost = True
+        self._has_room.set()
+        self.hangup.tell()
         self._queue.clear()
         if self._next_turn is not None:
             self._next_turn.cancel()

@@ -19,7 +19,7 @@ import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from jsonrpcserver import Error, Success
@@ -43,6 +43,7 @@ from skilld.errors import (
 )
 from skilld.rpc import jsontext
 from skilld.rpc.access import Peer
+from skilld.rpc.hangup import Hangup
 from skilld.rpc.params import Param, check_params
 
 logger = logging.getLogger(__name__)
@@ -68,17 +69,23 @@ class Connection(Protocol):
     def unsubscribe(self) -> None:
         """Send no more of them; without a subscription nothing happens."""
 
-    def notify(self, method: str, params: Mapping[str, Any]) -> None:
-        """Send one notification now, before the reply to this request."""
+    async def notify(self, method: str, params: Mapping[str, Any]) -> None:
+        """Send one notification now, before the reply to this request; return when the peer keeps up with reading."""
 
 
 @dataclass(slots=True)
 class Context(Generic[ServicesT]):
-    """What a handler gets beside its params; ``connection`` is None over HTTP."""
+    """
+    What a handler gets beside its params.
+
+    ``connection`` and ``request_id`` are None over HTTP; ``hangup`` tells when the peer has gone.
+    """
 
     peer: Peer
     services: ServicesT
     connection: Connection | None = None
+    hangup: Hangup = field(default_factory=Hangup)
+    request_id: Any = None
 
 
 @dataclass(frozen=True)
@@ -286,6 +293,9 @@ class Dispatcher:
             return error_reply(exc, _readable_id(message))
         except MethodNotFound as exc:
             return None if "id" not in message else error_reply(exc, message["id"])
+        if context.connection is not None:
+            request_id = None if request.id is NOID else request.id
+            context = Context(context.peer, context.services, context.connection, context.hangup, request_id)
         _, result = await dispatch_request(self._handlers, context, request)
         if request.id is NOID:
             return None

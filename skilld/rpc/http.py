@@ -112,7 +112,9 @@ class HttpConnection(Connection):
         if isinstance(item, Response):
             self._send_response(item, None)
             return
-        answer = await self._site.respond(item.request, Context(self.peer, self.shared.dispatcher.services))
+        answer = await self._site.respond(
+            item.request, Context(self.peer, self.shared.dispatcher.services, hangup=self.hangup)
+        )
         if isinstance(answer, EventStream):
             await self._send_stream(answer, item)
         else:

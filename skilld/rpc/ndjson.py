@@ -74,7 +74,7 @@ class NdjsonConnection(Connection):
         exchange = Exchange(self)
         dispatcher = self.shared.dispatcher
         try:
-            reply = await dispatcher.answer_text(item, Context(self.peer, dispatcher.services, exchange))
+            reply = await dispatcher.answer_text(item, Context(self.peer, dispatcher.services, exchange, self.hangup))
             if reply is not None:
                 self.send(reply + b"\n")
         finally:
@@ -150,9 +150,10 @@ class Exchange:
         """Send no more of them."""
         self._connection.unsubscribe()
 
-    def notify(self, method: str, params: Mapping[str, Any]) -> None:
-        """Send one notification now."""
+    async def notify(self, method: str, params: Mapping[str, Any]) -> None:
+        """Send one notification now; return when the peer has room for more."""
         self._connection.send(notification_line(method, jsontext.serialise(params)), is_reply=True)
+        await self._connection.drained()
 
     def end(self) -> None:
         """The line is answered: let go what was held back behind its reply."""

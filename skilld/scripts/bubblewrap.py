@@ -244,13 +244,28 @@ async def start(program: str, plan: Plan, stdio: Stdio, skill_fd: int) -> Bubble
             stack.callback(os.close, inner_block_fd)
         except OSError as exc:
             raise SetupFailed(f"no descriptors for the sandbox: {exc.strerror}") from exc
-        command = [program, "--args", str(args_fd), "--json-status-fd", str(inner_status_fd),
-                   "--block-fd", str(inner_block_fd), "--", *plan.argv]  # fmt: skip
+        command = [
+            program,
+            "--args",
+            str(args_fd),
+            "--json-status-fd",
+            str(inner_status_fd),
+            "--block-fd",
+            str(inner_block_fd),
+            "--",
+            *plan.argv,
+        ]
         try:
             process = subprocess.Popen(  # noqa: S603, ASYNC220 - the thread that waits for it must be this one
-                command, stdin=stdio.stdin, stdout=stdio.stdout, stderr=stdio.stderr, env={}, cwd="/",
-                pass_fds=(args_fd, inner_status_fd, inner_block_fd, *descriptors.values()), start_new_session=True,
-            )  # fmt: skip
+                command,
+                stdin=stdio.stdin,
+                stdout=stdio.stdout,
+                stderr=stdio.stderr,
+                env={},
+                cwd="/",
+                pass_fds=(args_fd, inner_status_fd, inner_block_fd, *descriptors.values()),
+                start_new_session=True,
+            )
         except OSError as exc:
             os.close(status_fd)
             os.close(block_fd)

@@ -116,21 +116,30 @@ def _targets() -> Iterator[tuple[dict[str, Any], str]]:
         with open(os.open(secret, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
             file.write("secret")
         abstract = f"skilld-canary-{secrets.token_hex(8)}"
-        listeners = [(socket.AF_UNIX, socket.SOCK_STREAM, path), (socket.AF_UNIX, socket.SOCK_DGRAM, f"{path}.dgram"),
-                     (socket.AF_UNIX, socket.SOCK_STREAM, f"\0{abstract}")]  # fmt: skip
+        listeners = [
+            (socket.AF_UNIX, socket.SOCK_STREAM, path),
+            (socket.AF_UNIX, socket.SOCK_DGRAM, f"{path}.dgram"),
+            (socket.AF_UNIX, socket.SOCK_STREAM, f"\0{abstract}"),
+        ]
         for family, kind, address in listeners:
             one = stack.enter_context(socket.socket(family, kind))
             one.bind(address)
             if kind == socket.SOCK_STREAM:
                 one.listen()
         for name in (path, f"{path}.dgram"):
-            os.chmod(name, 0o777)
+            os.chmod(name, 0o777)  # noqa: S103 - as the guest agent's
         port = 0
         with contextlib.suppress(OSError):  # a host without loopback
             tcp = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
             tcp.bind(("127.0.0.1", 0))
             tcp.listen()
             port = tcp.getsockname()[1]
-        order = {"secret": secret, "socket": path, "abstract": abstract, "port": port, "pid": os.getpid(),
-                 "variables": list(VARIABLES)}  # fmt: skip
+        order = {
+            "secret": secret,
+            "socket": path,
+            "abstract": abstract,
+            "port": port,
+            "pid": os.getpid(),
+            "variables": list(VARIABLES),
+        }
         yield order, skill_dir

@@ -20,23 +20,25 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from skilld.config import Execution
+from skilld.config import NO_CACHE, Config, ConfigError, Execution
 from skilld.errors import SandboxUnavailable, ScriptDependencies, ScriptUnsupported
 from skilld.scripts.canary import Verdict, prove
 from skilld.scripts.fairqueue import FairQueue
-from skilld.scripts.host import find_program
+from skilld.scripts.host import check_shown, find_program
 from skilld.scripts.interpreters import choose_interpreter, dependencies_of, parse_interpreters
 from skilld.scripts.opening import OpenScript
 from skilld.scripts.outcome import Outcome
 from skilld.scripts.plan import Allowance, Plan, Target
-from skilld.scripts.runner import Bounds, Ended, OnOutput, run
 from skilld.scripts.rungs import Facts, Rung, ladder, versions
+from skilld.scripts.runner import Bounds, Ended, OnOutput, run
 from skilld.scripts.scratch import remove_left_over
 from skilld.scripts.started import SetupFailed
 
 log = logging.getLogger(__name__)
 
-_HINT = "install bubblewrap (Debian: apt-get install bubblewrap) and allow user namespaces, or run Linux 6.12 with Landlock"
+_HINT = (
+    "install bubblewrap (Debian: apt-get install bubblewrap) and allow user namespaces, or run Linux 6.12 with Landlock"
+)
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,31 @@ class Wish:
     environment: Mapping[str, str] = field(default_factory=dict)
     stdin: bytes | None = None
     timeout_s: float = 30.0
+
+
+def check_settings(config: Config) -> None:
+    """
+    Refuse settings that would show scripts what they must not see. Blocks on the disk.
+
+    Raises:
+        ConfigError: Names the key and the value.
+    """
+    settings = config.execution
+    try:
+        parse_interpreters(settings.interpreters)
+    except ValueError as exc:
+        raise ConfigError(f"execution.interpreters: {exc}") from exc
+    venvs = []
+    for entry in settings.environments:
+        script, equals, venv = entry.partition("=")
+        if not equals or "/scripts/" not in script:
+            raise ConfigError(f"execution.environments: must be like pdf/scripts/fill.py=/opt/venvs/pdf, not {entry!r}")
+        venvs.append(venv)
+    private = [*config.skills_dir, os.path.dirname(config.socket) or "/", config.workspace]
+    private += [] if config.cache_dir == NO_CACHE else [config.cache_dir]
+    for key, paths in (("extra_ro", settings.extra_ro), ("environments", tuple(dict.fromkeys(venvs)))):
+        for why in check_shown(paths, private):
+            raise ConfigError(f"execution.{key}: {why}")
 
 
 class Executor:
@@ -63,11 +90,16 @@ class Executor:
         self._interpreters = parse_interpreters(settings.interpreters)
         self._venvs = dict(entry.split("=", 1) for entry in settings.environments)
         self._allowance = Allowance(
-            settings.memory_bytes, settings.max_processes, settings.file_bytes, settings.open_files,
-            settings.tmp_bytes, settings.work_bytes, settings.extra_ro,
-        )  # fmt: skip
+            settings.memory_bytes,
+            settings.max_processes,
+            settings.file_bytes,
+            settings.open_files,
+            settings.tmp_bytes,
+            settings.work_bytes,
+            settings.extra_ro,
+        )
         # state
-        self._queue = FairQueue(settings.max_concurrent or os.cpu_count() or 1, settings.max_queued)
+        self._queue = FairQueue(settings.max_concurrent, settings.max_queued)
         self._rung: Rung | None = None
         self._verdict = Verdict({}, "not checked yet")
         self._checked_at: datetime | None = None
@@ -107,18 +139,35 @@ class Executor:
             queued_s = time.monotonic() - asked
             started_at = datetime.now(UTC)
             try:
-                ended = await self._run_in(rung, target, opened.skill_fd, self._bounds(wish), self._allowance, wish.stdin,
-                                           on_output)  # fmt: skip
+                ended = await self._run_in(
+                    rung, target, opened.skill_fd, self._bounds(wish), self._allowance, wish.stdin, on_output
+                )
             except SetupFailed as exc:
                 raise self._failed(rung, exc) from exc
         log.info(
-            "ran %s of %s (%s): exit code %d in %.3f s, sandbox %s%s", opened.script, opened.skill.id,
-            (opened.digest or "no digest"), ended.exit_code, ended.duration_s, rung.facts.backend,
+            "ran %s of %s (%s): exit code %d in %.3f s, sandbox %s%s",
+            opened.script,
+            opened.skill.id,
+            (opened.digest or "no digest"),
+            ended.exit_code,
+            ended.duration_s,
+            rung.facts.backend,
             ", timed out" if ended.timed_out else "",
-        )  # fmt: skip
-        return Outcome(opened.skill.id, opened.digest, opened.script, wish.args, tuple(sorted(wish.environment)),
-                       wish.stdin, ended, target.interpreter[0], rung.facts, queued_s, started_at,
-                       datetime.now(UTC))  # fmt: skip
+        )
+        return Outcome(
+            opened.skill.id,
+            opened.digest,
+            opened.script,
+            wish.args,
+            tuple(sorted(wish.environment)),
+            wish.stdin,
+            ended,
+            target.interpreter[0],
+            rung.facts,
+            queued_s,
+            started_at,
+            datetime.now(UTC),
+        )
 
     async def explain(self, opened: OpenScript, wish: Wish) -> Plan:
         """The plan of a run, without running it; raises as :meth:`run`."""
@@ -196,8 +245,11 @@ class Executor:
         elif taken.facts.backend == "none":
             log.warning("scripts run WITHOUT a sandbox (execution.backend: none): they may do all that this user may")
         else:
-            log.info("scripts run under %s%s", taken.facts.backend,
-                     f", without {', '.join(taken.facts.degraded)}" if taken.facts.degraded else "")  # fmt: skip
+            log.info(
+                "scripts run under %s%s",
+                taken.facts.backend,
+                f", without {', '.join(taken.facts.degraded)}" if taken.facts.degraded else "",
+            )
 
     async def _prove(self, rung: Rung) -> Verdict:
         if reason := rung.refusal():
@@ -209,9 +261,14 @@ class Executor:
             skill_fd = os.open(skill_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 allowance = Allowance(
-                    self._settings.memory_bytes, 64, self._settings.file_bytes, self._settings.open_files,
-                    self._settings.tmp_bytes, self._settings.work_bytes, (*self._settings.extra_ro, *shown),
-                )  # fmt: skip
+                    self._settings.memory_bytes,
+                    64,
+                    self._settings.file_bytes,
+                    self._settings.open_files,
+                    self._settings.tmp_bytes,
+                    self._settings.work_bytes,
+                    (*self._settings.extra_ro, *shown),
+                )
                 return await self._run_in(rung, target, skill_fd, bounds, allowance, None, None)
             finally:
                 os.close(skill_fd)
@@ -231,9 +288,15 @@ class Executor:
         return SandboxUnavailable([reason], "the sandbox could not be made; the daemon's log has the details")
 
     async def _run_in(
-        self, rung: Rung, target: Target, skill_fd: int, bounds: Bounds, allowance: Allowance, stdin: bytes | None,
+        self,
+        rung: Rung,
+        target: Target,
+        skill_fd: int,
+        bounds: Bounds,
+        allowance: Allowance,
+        stdin: bytes | None,
         on_output: OnOutput | None,
-    ) -> Ended:  # fmt: skip
+    ) -> Ended:
         try:
             async with rung.prepared(target, allowance, skill_fd) as start:
                 return await run(start, bounds, stdin=stdin, on_output=on_output)
@@ -255,9 +318,15 @@ class Executor:
         metadata = opened.skill.metadata
         version = metadata.get("version", "") if isinstance(metadata, Mapping) else ""
         return Target(
-            opened.skill.name, opened.script, (program, *chosen.options), str(version).replace("\0", ""), wish.args,
-            wish.environment, wish.timeout_s, venv,
-        )  # fmt: skip
+            opened.skill.name,
+            opened.script,
+            (program, *chosen.options),
+            str(version).replace("\0", ""),
+            wish.args,
+            wish.environment,
+            wish.timeout_s,
+            venv,
+        )
 
     def _find(self, program: str, venv: str) -> str | None:
         if venv and os.access(f"{venv}/bin/{program}", os.X_OK):
@@ -275,5 +344,3 @@ def _is_about_proc(reason: str) -> bool:
 
 def _time(at: datetime) -> str:
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-

@@ -6,7 +6,7 @@ client put there, so that nobody can keep others out by asking often.
 
 Owns: the number of runs, and those who wait.
 
-Source: API, section 2, ``busy``; the queueing discipline is that of fair queueing with the longest queue's tail dropped.
+Source: API, section 2, ``busy``; fair queueing, where the tail of the longest queue is dropped.
 """
 
 from __future__ import annotations

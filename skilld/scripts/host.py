@@ -15,8 +15,20 @@ from collections.abc import Iterable, Iterator
 from skilld.scripts.plan import PATH, PROC_MASKED, SYSTEM_DIRS, Host
 
 # The kernel's and the services' own directories: nothing in them, and nothing that holds them.
-_FORBIDDEN = ("/proc", "/sys", "/dev", "/run", "/var/run", "/boot", "/root", "/etc/shadow", "/etc/ssl/private", "/etc/skilld",
-              "/var/lib/docker", "/var/lib/systemd")  # fmt: skip
+_FORBIDDEN = (
+    "/proc",
+    "/sys",
+    "/dev",
+    "/run",
+    "/var/run",
+    "/boot",
+    "/root",
+    "/etc/shadow",
+    "/etc/ssl/private",
+    "/etc/skilld",
+    "/var/lib/docker",
+    "/var/lib/systemd",
+)
 # What the sandbox mounts something else on.
 _TAKEN = ("/skill", "/work", "/tmp", "/usr", *SYSTEM_DIRS)  # noqa: S108 - names, not files
 # Entries of a directory that are looked at in search of a socket.

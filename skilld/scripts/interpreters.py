@@ -6,8 +6,8 @@ never handed to the kernel: its program must be one of those that the configurat
 
 Owns: nothing; values only.
 
-Source: PEP 723 (inline script metadata); execve(2), "Interpreter scripts"; env(1), ``-S``; measured on 351 Python and 26
-shell scripts of eight public repositories.
+Source: PEP 723 (inline script metadata); execve(2), "Interpreter scripts"; env(1), ``-S``; measured on 351 Python and
+26 shell scripts of eight public repositories.
 """
 
 from __future__ import annotations

@@ -72,8 +72,10 @@ def landlock_abi() -> int:
     """The version of Landlock's interface; 0 where the kernel has none or it is switched off."""
     version = _libc.syscall(
         ctypes.c_long(_LANDLOCK_CREATE_RULESET),
-        ctypes.c_void_p(None), ctypes.c_size_t(0), ctypes.c_uint(_LANDLOCK_CREATE_RULESET_VERSION),
-    )  # fmt: skip
+        ctypes.c_void_p(None),
+        ctypes.c_size_t(0),
+        ctypes.c_uint(_LANDLOCK_CREATE_RULESET_VERSION),
+    )
     return max(int(version), 0)
 
 

@@ -52,7 +52,7 @@ def order_of(plan: Plan, numbers: Mapping[str, int]) -> dict[str, Any]:
         "cwd": numbers[plan.cwd],
         "landlock": plan.is_scoped,
         "seccomp": "" if plan.filter is None else _program(plan.filter),
-        "rlimits": {name: value for name, value in plan.rlimits},
+        "rlimits": dict(plan.rlimits),
         "paths": [
             [numbers.get(mount.source, mount.source), mount.is_writable, mount.is_optional]
             for mount in plan.mounts
@@ -75,8 +75,12 @@ class Launcher:
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - our own program
                 [sys.executable, "-I", "-S", launcher.__file__],
-                stdin=theirs, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={}, cwd="/",
-            )  # fmt: skip
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={},
+                cwd="/",
+            )
 
     @property
     def is_alive(self) -> bool:
@@ -196,4 +200,3 @@ class Kept:
             self._exit_code = said.get("exit-code", self._exit_code)
             self._error = said.get("error", self._error)
         return bool(data)
-

@@ -29,8 +29,8 @@ import stat
 import struct
 from typing import Any, NoReturn
 
-# An order's descriptors: the control socket, stdin, stdout, stderr, the order itself as a file, for it may be larger than
-# a message; then those that its paths name.
+# An order's descriptors: the control socket, stdin, stdout, stderr, the order itself as a file, for it may be larger
+# than a message; then those that its paths name.
 FIXED_FDS = 5
 MAX_FDS = 16
 
@@ -196,7 +196,7 @@ def _become_script(order: dict[str, Any], fds: list[int], tell: int) -> NoReturn
         os.setsid()
         os.umask(0o022)
         confined, program = order["landlock"], bytes.fromhex(order["seccomp"])
-        rules = [_opened(*rule, fds) for rule in order["paths"]] if confined else []
+        rules = [_opened(fds, *rule) for rule in order["paths"]] if confined else []
         _limit(order["rlimits"])
         if confined:
             _drop_capabilities()
@@ -220,7 +220,7 @@ def _become_script(order: dict[str, Any], fds: list[int], tell: int) -> NoReturn
         os._exit(1)
 
 
-def _opened(path: int | str, writable: bool, optional: bool, fds: list[int]) -> tuple[int | None, int]:
+def _opened(fds: list[int], path: int | str, writable: bool, optional: bool) -> tuple[int | None, int]:
     """A descriptor for a rule's path, or None where an optional one is missing; and what may be done there."""
     rights = _FS_WRITE if writable else _FS_READ
     if isinstance(path, int):
@@ -239,16 +239,23 @@ def _opened(path: int | str, writable: bool, optional: bool, fds: list[int]) -> 
 def _ruleset(fs: int, net: int, scope: int) -> int:
     attributes = struct.pack("=QQQ", fs, net, scope)
     return _syscall(
-        _LANDLOCK_CREATE_RULESET, "landlock_create_ruleset", attributes, ctypes.c_size_t(len(attributes)),
+        _LANDLOCK_CREATE_RULESET,
+        "landlock_create_ruleset",
+        attributes,
+        ctypes.c_size_t(len(attributes)),
         ctypes.c_uint(0),
-    )  # fmt: skip
+    )
 
 
 def _allow(ruleset: int, fd: int, rights: int) -> None:
     _syscall(
-        _LANDLOCK_ADD_RULE, "landlock_add_rule", ctypes.c_int(ruleset), ctypes.c_int(1),
-        struct.pack("=Qi", rights, fd), ctypes.c_uint(0),
-    )  # fmt: skip
+        _LANDLOCK_ADD_RULE,
+        "landlock_add_rule",
+        ctypes.c_int(ruleset),
+        ctypes.c_int(1),
+        struct.pack("=Qi", rights, fd),
+        ctypes.c_uint(0),
+    )
 
 
 def _restrict(ruleset: int) -> None:

@@ -58,6 +58,13 @@ class OpenScript:
     sha256: str
     digest: str | None
 
+    def is_in_place(self) -> bool:
+        """Whether the skill's path still leads to this directory; where it does not, its removal waits for us."""
+        try:
+            return os.path.samestat(os.stat(self.skill.path), os.fstat(self.skill_fd))
+        except OSError:
+            return False
+
     def close(self) -> None:
         """Let the directory go. Not to be called twice."""
         os.close(self.skill_fd)

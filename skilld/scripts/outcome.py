@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from skilld.scripts.runner import Ended
 from skilld.scripts.rungs import Facts
+from skilld.scripts.runner import Ended
 
 
 @dataclass(frozen=True)

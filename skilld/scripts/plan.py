@@ -39,27 +39,67 @@ CPU_MARGIN_S = 5
 INNER_UID = INNER_GID = 1000
 
 # Below /etc, what programs need to start, check certificates and know the time; /etc/ssl itself holds private keys.
-ETC_FILES = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "ssl/certs", "ssl/openssl.cnf", "localtime",
-             "nsswitch.conf", "mime.types")  # fmt: skip
+ETC_FILES = (
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "alternatives",
+    "ssl/certs",
+    "ssl/openssl.cnf",
+    "localtime",
+    "nsswitch.conf",
+    "mime.types",
+)
 # Top-level directories that are links into /usr on a merged system, and directories of their own elsewhere.
 SYSTEM_DIRS = ("/bin", "/lib", "/lib64", "/lib32", "/sbin")
 # Devices that hold nothing and reach nothing.
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 # What node and the C library read of /proc that tells nothing of other processes.
-PROC_FILES = ("/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/sys/kernel/osrelease",
-              "/proc/sys/vm/overcommit_memory", "/proc/filesystems")  # fmt: skip
+PROC_FILES = (
+    "/proc/cpuinfo",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/sys/kernel/osrelease",
+    "/proc/sys/vm/overcommit_memory",
+    "/proc/filesystems",
+)
 
 # What a fresh /proc still shows of the whole machine: the daemon's keys to everybody, and to root, whom a namespace of
 # users does not make another, the layout of the kernel. Hidden where it is there.
-PROC_MASKED = ("/proc/keys", "/proc/key-users", "/proc/kcore", "/proc/kallsyms", "/proc/kpagecount", "/proc/kpageflags",
-               "/proc/kpagecgroup", "/proc/vmallocinfo", "/proc/timer_list", "/proc/slabinfo", "/proc/pagetypeinfo",
-               "/proc/kmsg", "/proc/sysrq-trigger")  # fmt: skip
+PROC_MASKED = (
+    "/proc/keys",
+    "/proc/key-users",
+    "/proc/kcore",
+    "/proc/kallsyms",
+    "/proc/kpagecount",
+    "/proc/kpageflags",
+    "/proc/kpagecgroup",
+    "/proc/vmallocinfo",
+    "/proc/timer_list",
+    "/proc/slabinfo",
+    "/proc/pagetypeinfo",
+    "/proc/kmsg",
+    "/proc/sysrq-trigger",
+)
 
 DEV_BYTES = 8 * 1024 * 1024
 
 # What a script's environment holds beside the caller's; PWD is bubblewrap's doing.
-VARIABLES = ("PATH", "LANG", "HOME", "TMPDIR", "SKILL_NAME", "SKILL_VERSION", "SKILL_DIR", "SKILL_ROOT",
-             "SKILL_BASE_DIR", "SKILLD_WORK_DIR", "PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV", "PWD")  # fmt: skip
+VARIABLES = (
+    "PATH",
+    "LANG",
+    "HOME",
+    "TMPDIR",
+    "SKILL_NAME",
+    "SKILL_VERSION",
+    "SKILL_DIR",
+    "SKILL_ROOT",
+    "SKILL_BASE_DIR",
+    "SKILLD_WORK_DIR",
+    "PYTHONDONTWRITEBYTECODE",
+    "VIRTUAL_ENV",
+    "PWD",
+)
 
 # bubblewrap's namespaces, in the order of its options.
 NAMESPACES = ("user", "pid", "net", "ipc", "uts", "cgroup")
@@ -224,7 +264,7 @@ def make_plan(backend: Backend, target: Target, allowance: Allowance, host: Host
             backend,
             argv=(*target.interpreter, f"/skill/{target.script}", *target.args),
             cwd="/skill",
-            environment=_environment(target, "/skill", "/work", "/tmp"),
+            environment=_environment(target, "/skill", "/work", "/tmp"),  # noqa: S108 - inside
             mounts=_mounts(allowance, host, target.venv),
             rlimits=_rlimits(target, allowance),
             namespaces=NAMESPACES,

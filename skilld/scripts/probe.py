@@ -37,8 +37,8 @@ def attacks(order: dict[str, Any]) -> dict[str, Callable[[], bool]]:
     The attacks, by name. Each returns whether it succeeded, or raises OSError where it did not.
 
     Args:
-        order: ``secret`` (a file, mode 0600), ``socket`` (a path), ``abstract`` (a name), ``port`` (TCP on loopback) and
-            ``pid``, of the daemon; ``variables`` that may be in the environment.
+        order: ``secret`` (a file, mode 0600), ``socket`` (a path), ``abstract`` (a name), ``port`` (TCP on loopback)
+            and ``pid``, of the daemon; ``variables`` that may be in the environment.
     """
     pid = order["pid"]
     return {
@@ -54,7 +54,7 @@ def attacks(order: dict[str, Any]) -> dict[str, Callable[[], bool]]:
         "make a netlink socket": lambda: _socket(socket.AF_NETLINK, socket.SOCK_RAW),
         "read the daemon's environment": lambda: _read(f"/proc/{pid}/environ") is not None,
         "list the daemon's files": lambda: os.listdir(f"/proc/{pid}/fd") is not None,
-        "signal the daemon": lambda: os.kill(pid, 0) is None,
+        "signal the daemon": lambda: _signal(pid),
         "read the daemon's limits": lambda: resource.prlimit(pid, resource.RLIMIT_NOFILE) is not None,
         "trace the daemon": lambda: _call(_PTRACE, _PTRACE_SEIZE, pid, 0, 0),
         "set up io_uring": lambda: _call(_IO_URING_SETUP, 1, ctypes.create_string_buffer(256)),
@@ -69,9 +69,17 @@ def attacks(order: dict[str, Any]) -> dict[str, Callable[[], bool]]:
 
 
 # What succeeds outside wherever it can succeed at all, and harms nobody.
-CONTROLS = ("read a secret file", "write beside a secret file", "connect to a socket", "connect to an abstract socket",
-            "send to a socket", "connect over TCP", "make a UDP socket", "signal the daemon",
-            "read the daemon's limits")  # fmt: skip
+CONTROLS = (
+    "read a secret file",
+    "write beside a secret file",
+    "connect to a socket",
+    "connect to an abstract socket",
+    "send to a socket",
+    "connect over TCP",
+    "make a UDP socket",
+    "signal the daemon",
+    "read the daemon's limits",
+)
 
 
 def attempt(order: dict[str, Any], names: tuple[str, ...] = ()) -> dict[str, bool]:
@@ -121,7 +129,12 @@ def _redirect(path: str) -> bool:
 def _call(numbers: tuple[int, int], *args: Any) -> bool:
     number = numbers[platform.machine() == "aarch64"]
     words = [ctypes.c_long(arg) if isinstance(arg, int) else arg for arg in args]
-    return ctypes.CDLL(None).syscall(ctypes.c_long(number), *words) >= 0
+    return bool(ctypes.CDLL(None).syscall(ctypes.c_long(number), *words) >= 0)
+
+
+def _signal(pid: int) -> bool:
+    os.kill(pid, 0)
+    return True
 
 
 def _has_capability() -> bool:

@@ -120,8 +120,15 @@ class LauncherRung:
         self._backend = backend
         self._launcher: landlock.Launcher | None = None
         if backend == "landlock":
-            gaps = ("file-attributes", "file-names", "host-name", "process-ids", "processes-per-user", "tmp-by-variable",
-                    "work-unlimited")  # fmt: skip
+            gaps = (
+                "file-attributes",
+                "file-names",
+                "host-name",
+                "process-ids",
+                "processes-per-user",
+                "tmp-by-variable",
+                "work-unlimited",
+            )
             self.facts = Facts(backend, network="none", proc="none", unix_sockets="denied", degraded=gaps)
         else:
             self.facts = Facts(backend, network="host", proc="shared", unix_sockets="host", degraded=("not-confined",))

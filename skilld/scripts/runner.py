@@ -1,10 +1,10 @@
 """
 The life of one run: streams fed and drained, time and memory watched, everything ended.
 
-A run ends when the script's first process does: what it left behind is killed with it, so that a background process that
-keeps the output open holds nobody up. A script that outlives its time gets SIGTERM, and two seconds in which its exit
-code and its output still count; then SIGKILL, which nothing survives. Output is read to its end, however long it is, but
-only as fast as ``on_output`` takes it.
+A run ends when the script's first process does: what it left behind is killed with it, so that a background process
+that keeps the output open holds nobody up. A script that outlives its time gets SIGTERM, and two seconds in which its
+exit code and its output still count; then SIGKILL, which nothing survives. Output is read to its end, however long it
+is, but only as fast as ``on_output`` takes it.
 
 Owns: the pipes of a run.
 

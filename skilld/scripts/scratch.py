@@ -82,7 +82,7 @@ def _remove(path: str, directory_fd: int) -> None:
                 if not _is_dir(below, child):
                     os.unlink(child, dir_fd=below)
                     continue
-                # Moved up before it is emptied, so that no depth costs descriptors; that takes the right to write in it.
+                # Moved up before it is emptied, so that no depth costs descriptors; that takes the right to write.
                 os.chmod(child, 0o700, dir_fd=below)
                 moved = secrets.token_hex(8)
                 os.rename(child, moved, src_dir_fd=below, dst_dir_fd=directory_fd)

@@ -93,30 +93,96 @@ class Filter:
 COMMON = (
     Rule("io_uring", ("io_uring_setup", "io_uring_enter", "io_uring_register")),
     Rule("keyring", ("add_key", "request_key", "keyctl")),
-    Rule("tracing", ("ptrace", "process_vm_readv", "process_vm_writev", "pidfd_getfd", "kcmp", "process_madvise",
-                     "process_mrelease")),  # fmt: skip
+    Rule(
+        "tracing",
+        (
+            "ptrace",
+            "process_vm_readv",
+            "process_vm_writev",
+            "pidfd_getfd",
+            "kcmp",
+            "process_madvise",
+            "process_mrelease",
+        ),
+    ),
     Rule("namespaces", ("unshare", "setns")),
     Rule("new namespaces", ("clone",), when=(Test(0, "any", CLONE_NEW),)),
     # Its flags lie in memory, where no filter looks. The C library falls back to clone.
     Rule("clone3", ("clone3",), "ENOSYS"),
-    Rule("mounting", ("mount", "umount2", "pivot_root", "chroot", "open_tree", "open_tree_attr", "move_mount", "fsopen",
-                      "fsconfig", "fsmount", "fspick", "mount_setattr", "statmount", "listmount")),  # fmt: skip
+    Rule(
+        "mounting",
+        (
+            "mount",
+            "umount2",
+            "pivot_root",
+            "chroot",
+            "open_tree",
+            "open_tree_attr",
+            "move_mount",
+            "fsopen",
+            "fsconfig",
+            "fsmount",
+            "fspick",
+            "mount_setattr",
+            "statmount",
+            "listmount",
+        ),
+    ),
     Rule("file handles", ("open_by_handle_at", "name_to_handle_at")),
     Rule("kernel programs", ("bpf", "perf_event_open", "userfaultfd")),
     Rule("kernel log", ("syslog",)),
     Rule("watching all files", ("fanotify_init", "fanotify_mark")),
-    Rule("the machine", ("reboot", "kexec_load", "kexec_file_load", "init_module", "finit_module", "delete_module",
-                         "swapon", "swapoff", "acct", "quotactl", "quotactl_fd", "iopl", "ioperm", "modify_ldt",
-                         "uselib", "vhangup", "lookup_dcookie")),  # fmt: skip
-    Rule("clock and name", ("clock_settime", "settimeofday", "adjtimex", "clock_adjtime", "sethostname",
-                            "setdomainname")),  # fmt: skip
+    Rule(
+        "the machine",
+        (
+            "reboot",
+            "kexec_load",
+            "kexec_file_load",
+            "init_module",
+            "finit_module",
+            "delete_module",
+            "swapon",
+            "swapoff",
+            "acct",
+            "quotactl",
+            "quotactl_fd",
+            "iopl",
+            "ioperm",
+            "modify_ldt",
+            "uselib",
+            "vhangup",
+            "lookup_dcookie",
+        ),
+    ),
+    Rule(
+        "clock and name", ("clock_settime", "settimeofday", "adjtimex", "clock_adjtime", "sethostname", "setdomainname")
+    ),
     Rule("memory of other nodes", ("mbind", "set_mempolicy", "migrate_pages", "move_pages")),
     # Memory that no rlimit and no tmpfs bounds.
     Rule("unbounded memory", ("memfd_create", "memfd_secret"), "ENOSYS"),
-    Rule("System V IPC", ("shmget", "shmat", "shmctl", "shmdt", "semget", "semop", "semctl", "semtimedop", "msgget",
-                          "msgsnd", "msgrcv", "msgctl"), "ENOSYS"),  # fmt: skip
-    Rule("message queues", ("mq_open", "mq_unlink", "mq_timedsend", "mq_timedreceive", "mq_notify", "mq_getsetattr"),
-         "ENOSYS"),  # fmt: skip
+    Rule(
+        "System V IPC",
+        (
+            "shmget",
+            "shmat",
+            "shmctl",
+            "shmdt",
+            "semget",
+            "semop",
+            "semctl",
+            "semtimedop",
+            "msgget",
+            "msgsnd",
+            "msgrcv",
+            "msgctl",
+        ),
+        "ENOSYS",
+    ),
+    Rule(
+        "message queues",
+        ("mq_open", "mq_unlink", "mq_timedsend", "mq_timedreceive", "mq_notify", "mq_getsetattr"),
+        "ENOSYS",
+    ),
     Rule("limits of others", ("prlimit64",), when=(Test(0, "ne", 0),)),
     Rule("terminal input", ("ioctl",), when=(Test(1, "eq", TIOCSTI),)),
     Rule("terminal console", ("ioctl",), when=(Test(1, "eq", TIOCLINUX),)),
@@ -138,17 +204,42 @@ SHARED_HOST = (
     Rule("datagram pairs", ("socketpair",), "EPERM", (Test(1, "eq", SOCK_DGRAM, _SOCK_TYPE_MASK),)),
     Rule("connections", ("connect", "bind", "listen")),
     # Landlock guards what is in a file, not its mode, owner, times and attributes; a skill's digest covers the mode.
-    Rule("attributes of files", ("chmod", "fchmod", "fchmodat", "fchmodat2", "chown", "fchown", "lchown", "fchownat",
-                                 "utime", "utimes", "utimensat", "futimesat", "setxattr", "lsetxattr", "fsetxattr",
-                                 "setxattrat", "removexattr", "lremovexattr", "fremovexattr", "removexattrat",
-                                 "file_setattr")),  # fmt: skip
+    Rule(
+        "attributes of files",
+        (
+            "chmod",
+            "fchmod",
+            "fchmodat",
+            "fchmodat2",
+            "chown",
+            "fchown",
+            "lchown",
+            "fchownat",
+            "utime",
+            "utimes",
+            "utimensat",
+            "futimesat",
+            "setxattr",
+            "lsetxattr",
+            "fsetxattr",
+            "setxattrat",
+            "removexattr",
+            "lremovexattr",
+            "fremovexattr",
+            "removexattrat",
+            "file_setattr",
+        ),
+    ),
     Rule("watching files", ("inotify_init", "inotify_init1", "inotify_add_watch")),
     Rule("priority of groups", ("setpriority",), when=(Test(0, "ne", _PRIO_PROCESS),)),
     Rule("priority of others", ("setpriority",), when=(Test(1, "ne", 0),)),
     Rule("disk priority of groups", ("ioprio_set",), when=(Test(0, "ne", _IOPRIO_WHO_PROCESS),)),
     Rule("disk priority of others", ("ioprio_set",), when=(Test(1, "ne", 0),)),
-    Rule("scheduling of others", ("sched_setparam", "sched_setscheduler", "sched_setattr", "sched_setaffinity"),
-         when=(Test(0, "ne", 0),)),  # fmt: skip
+    Rule(
+        "scheduling of others",
+        ("sched_setparam", "sched_setscheduler", "sched_setattr", "sched_setaffinity"),
+        when=(Test(0, "ne", 0),),
+    ),
 )
 
 

@@ -59,6 +59,11 @@ class Store:
         for root in self._registry.roots:
             self._thread.submit(clean_up, Place(root, "").root_path)
 
+    def clean_up_after(self, root: str) -> None:
+        """Remove what a change left in a root because a script ran in it, now that it has ended. Returns at once."""
+        if not self._is_closed:
+            self._thread.submit(clean_up, Place(root, "").root_path)
+
     async def create(self, name: str, fields: Fields, files: Files) -> Skill:
         """
         Create a skill in the first root.

@@ -5,6 +5,6 @@ Every method is a row: name, role, params, handler, result and REST route. Dispa
 OpenRPC document and the README's table are made from it.
 """
 
-from skilld.rpc.methods import daemon, factory, skills, writing
+from skilld.rpc.methods import daemon, factory, running, skills, writing
 
-TABLE = (*skills.METHODS, *writing.METHODS, *factory.METHODS, *daemon.METHODS)
+TABLE = (*skills.METHODS, *writing.METHODS, *running.METHODS, *factory.METHODS, *daemon.METHODS)

@@ -62,7 +62,7 @@ async def status(context: Context, /) -> dict[str, Any]:
             "complete": watcher.ready.is_set() and not registry.unindexed,
         },
         "connections": services.connection_count(),
-        "sandbox": None,
+        "sandbox": services.executor.status(),
         "tee": {"available": False, "endpoint": services.settings.dstack_endpoint or None},
         "limits": dataclasses.asdict(services.settings.limits),
     }

@@ -68,6 +68,34 @@ PROBLEM_LIST = obj({"problems": array(PROBLEM)})
 PROMPT = obj({"prompt": TEXT})
 CHANGES = obj({"revision": TEXT, "added": IDS, "updated": IDS, "removed": IDS, "complete": BOOL})
 REVISION = obj({"revision": TEXT})
+SANDBOX = obj(
+    {
+        "backend": {"enum": ["bubblewrap", "landlock", "none"]},
+        "network": TEXT,
+        "proc": TEXT,
+        "unix_sockets": TEXT,
+        "memory": TEXT,
+        "degraded": array(TEXT),
+    }
+)
+_ENCODING: Schema = {"enum": ["utf-8", "base64"]}
+RUN_RESULT = obj(
+    {
+        "stdout": TEXT,
+        "stderr": TEXT,
+        "exit_code": COUNT,
+        "encoding": obj({"stdout": _ENCODING, "stderr": _ENCODING}),
+        "truncated": obj({"stdout": BOOL, "stderr": BOOL}),
+        "bytes": obj({"stdout": COUNT, "stderr": COUNT}),
+        "timed_out": BOOL,
+        "duration_ms": {"type": "number", "minimum": 0},
+        "queued_ms": {"type": "number", "minimum": 0},
+        "interpreter": TEXT,
+        "sandbox": SANDBOX,
+    },
+    {"signal": {"enum": ["SIGTERM", "SIGKILL"]}, "receipt": {"type": "object"}},
+)
+PLAN = obj({"plan": {"type": "object"}})
 STATUS = obj(
     {
         "version": TEXT,
@@ -89,7 +117,16 @@ STATUS = obj(
         ),
         "index": obj({"documents": COUNT, "bytes": COUNT, "complete": BOOL}),
         "connections": COUNT,
-        "sandbox": nullable(ANY),
+        "sandbox": obj(
+            {
+                "state": {"enum": ["disabled", "checking", "checked"]},
+                "backend": nullable({"enum": ["bubblewrap", "landlock", "none"]}),
+                "canary": obj({"passed": BOOL, "at": nullable(TEXT), "checks": {"type": "object"}}),
+                "rejected": array(obj({"backend": TEXT, "reason": TEXT})),
+                "running": COUNT,
+                "queued": COUNT,
+            }
+        ),
         "tee": obj({"available": BOOL, "endpoint": nullable(TEXT)}),
         "limits": {"type": "object"},
     }

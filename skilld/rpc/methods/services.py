@@ -14,6 +14,7 @@ from skilld.config import Config
 from skilld.factory.sessions import Sessions
 from skilld.rpc.dispatch import Context as DispatchContext
 from skilld.rpc.dispatch import Method
+from skilld.scripts.executor import Executor
 from skilld.skills.registry import Registry
 from skilld.skills.store import Store
 from skilld.skills.watcher import Watcher
@@ -28,6 +29,7 @@ class Services:
     watcher: Watcher
     store: Store
     sessions: Sessions
+    executor: Executor
     methods: tuple[Method, ...]
     connection_count: Callable[[], int] = lambda: 0
     started_at_s: float = field(default_factory=time.monotonic)
