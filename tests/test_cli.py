@@ -407,6 +407,7 @@ def test_status(shell: Shell) -> None:
         "watcher      polling (too many directories)\n"
         "index        1 skills, not complete yet\n"
         "connections  1\n"
+        "sandbox      none, scripts do not run\n"
     )
     assert json.loads(shell.run("status", "--json")[1]) == STATUS
 
