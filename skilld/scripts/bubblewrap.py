@@ -92,7 +92,7 @@ def _mount_options(mount: Mount, descriptors: Mapping[str, int]) -> list[str]:
         case "bind":
             return [f"--{access}bind{'-try' if mount.is_optional else ''}", mount.source, mount.target]
         case "data":
-            return ["--perms", "0444", "--ro-bind-data", str(descriptors[mount.target]), mount.target]
+            return ["--perms", "0444", "--file", str(descriptors[mount.target]), mount.target]
         case "symlink":
             return ["--symlink", mount.source, mount.target]
         case "tmpfs":

@@ -39,7 +39,7 @@ def read_host(*, shares_proc: bool = False) -> Host:
     """The facts for a sandbox with a file system of its own."""
     links = tuple((path, os.readlink(path)) for path in SYSTEM_DIRS if os.path.islink(path))
     dirs = tuple(path for path in SYSTEM_DIRS if os.path.isdir(path) and not os.path.islink(path))
-    masked = tuple(path for path in PROC_MASKED if os.path.exists(path))
+    masked = tuple(path for path in PROC_MASKED if os.access(path, os.R_OK) or os.access(path, os.W_OK))
     return Host(links, dirs, shares_proc=shares_proc, masked=masked)
 
 

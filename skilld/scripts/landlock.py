@@ -89,7 +89,7 @@ class Launcher:
 
     async def start(self, plan: Plan, stdio: Stdio, directories: Mapping[str, int]) -> Kept:
         """
-        Start a plan; the script runs when this returns.
+        Start a plan. Whether the script could be confined and executed, :meth:`Kept.wait` tells.
 
         Args:
             plan: For the backend "landlock" or "none".
@@ -97,7 +97,7 @@ class Launcher:
             directories: "@skill" and, where the plan names them, "@work" and "@tmp", open.
 
         Raises:
-            SetupFailed: The script could not be confined, or not be executed.
+            SetupFailed: The fork server takes no orders.
         """
         control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         control.setblocking(False)
@@ -108,17 +108,9 @@ class Launcher:
             with theirs, memory_file(order) as order_fd:
                 streams = (stdio.stdin, stdio.stdout, stdio.stderr)
                 socket.send_fds(self._orders, [b"o"], [theirs.fileno(), *streams, order_fd, *directories.values()])
-            async with asyncio.timeout(SETUP_TIMEOUT_S):
-                await kept.begin()
-        except TimeoutError:
-            await kept.close()
-            raise SetupFailed(f"the sandbox was not made within {SETUP_TIMEOUT_S:g} s") from None
         except OSError as exc:
             await kept.close()
             raise SetupFailed(f"the launcher does not answer: {exc.strerror}") from exc
-        except BaseException:
-            await kept.close()
-            raise
         return kept
 
     async def close(self) -> None:
@@ -150,14 +142,9 @@ class Kept:
     def pid(self) -> int:
         return self._pid
 
-    async def begin(self) -> None:
-        """Wait until the script runs. Raises SetupFailed."""
-        while not self._pid and not self._error and await self._listen():
-            pass
-        if not self._pid:
-            raise SetupFailed(self._error or "the launcher ended")
-
     async def wait(self) -> int:
+        if not self._pid:
+            await self._begin()
         while self._exit_code is None and await self._listen():
             pass
         if self._exit_code is None:
@@ -177,10 +164,23 @@ class Kept:
         # The keeper ends all, and the end of its socket says that it has.
         with contextlib.suppress(OSError):
             self._control.shutdown(socket.SHUT_WR)
-        if self._pid:
-            while await self._listen():
-                pass
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SETUP_TIMEOUT_S):
+                while self._exit_code is None and await self._listen():
+                    pass
         self._control.close()
+
+    async def _begin(self) -> None:
+        """Wait until the script runs. Raises SetupFailed."""
+        try:
+            async with asyncio.timeout(SETUP_TIMEOUT_S):
+                while not self._pid and not self._error and await self._listen():
+                    pass
+        except TimeoutError:
+            # The time of the run itself, where that is shorter, is not the sandbox's fault.
+            raise SetupFailed(f"the sandbox was not made within {SETUP_TIMEOUT_S:g} s") from None
+        if not self._pid:
+            raise SetupFailed(self._error or "the launcher ended")
 
     def _wish(self, wish: bytes) -> None:
         with contextlib.suppress(OSError):

@@ -18,8 +18,8 @@ from typing import Any, Protocol
 from skilld.scripts import bubblewrap, landlock
 from skilld.scripts.host import read_host
 from skilld.scripts.kernel import landlock_abi
-from skilld.scripts.plan import SKILL, TMP, WORK, Allowance, Backend, Host, Plan, Target, make_plan
-from skilld.scripts.runner import Start
+from skilld.scripts.plan import SKILL, TMP, WORK, Allowance, Backend, Plan, Target, make_plan
+from skilld.scripts.runner import Start, to_the_end
 from skilld.scripts.scratch import scratch
 from skilld.scripts.started import Stdio
 
@@ -118,6 +118,7 @@ class LauncherRung:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        self._host = read_host()
         self._launcher: landlock.Launcher | None = None
         if backend == "landlock":
             gaps = (
@@ -140,7 +141,7 @@ class LauncherRung:
         return None
 
     def explain(self, target: Target, allowance: Allowance) -> Plan:
-        host = replace(read_host(), work_dir="(fresh)/work", tmp_dir="(fresh)/tmp")
+        host = replace(self._host, work_dir="(fresh)/work", tmp_dir="(fresh)/tmp")
         return make_plan(self._backend, target, allowance, host)
 
     @contextlib.asynccontextmanager
@@ -150,7 +151,7 @@ class LauncherRung:
         launcher = self._launcher
         with contextlib.ExitStack() as stack:
             place = stack.enter_context(scratch())
-            host: Host = replace(read_host(), work_dir=place.work_dir, tmp_dir=place.tmp_dir)
+            host = replace(self._host, work_dir=place.work_dir, tmp_dir=place.tmp_dir)
             plan = make_plan(self._backend, target, allowance, host)
             directories = {SKILL: skill_fd, WORK: place.work_fd, TMP: place.tmp_fd}
 
@@ -160,8 +161,8 @@ class LauncherRung:
             try:
                 yield start
             finally:
-                removal = asyncio.get_running_loop().run_in_executor(None, stack.pop_all().close)
-                await asyncio.shield(removal)
+                if not place.remove_empty():
+                    await to_the_end(asyncio.to_thread(stack.pop_all().close))
 
     async def close(self) -> None:
         if self._launcher is not None:

@@ -35,6 +35,16 @@ class Scratch:
     work_fd: int
     tmp_fd: int
 
+    def remove_empty(self) -> bool:
+        """Remove the directories at once where the script has left nothing in them; whether that was so."""
+        try:
+            os.rmdir(self.work_dir)
+            os.rmdir(self.tmp_dir)
+            os.rmdir(os.path.dirname(self.work_dir))
+        except OSError:
+            return False
+        return True
+
 
 @contextlib.contextmanager
 def scratch() -> Iterator[Scratch]:
@@ -73,7 +83,7 @@ def _open(path: str, stack: contextlib.ExitStack) -> int:
 
 def _remove(path: str, directory_fd: int) -> None:
     """Remove a run's directory with all below, whatever the modes and the depth."""
-    pending = [name for name in os.listdir(directory_fd) if _is_dir(directory_fd, name)]
+    pending = os.listdir(directory_fd)
     while pending:
         name = pending.pop()
         os.chmod(name, 0o700, dir_fd=directory_fd)
@@ -88,7 +98,8 @@ def _remove(path: str, directory_fd: int) -> None:
                 os.rename(child, moved, src_dir_fd=below, dst_dir_fd=directory_fd)
                 pending.append(moved)
         os.rmdir(name, dir_fd=directory_fd)
-    os.rmdir(path)
+    with contextlib.suppress(FileNotFoundError):
+        os.rmdir(path)
 
 
 def _is_dir(directory_fd: int, name: str) -> bool:

@@ -28,7 +28,7 @@ class Started(Protocol):
 
     @property
     def pid(self) -> int:
-        """A process whose descendants are the script's processes, all of them."""
+        """A process whose descendants are the script's processes, all of them; 0 while there is none."""
 
     async def wait(self) -> int:
         """
