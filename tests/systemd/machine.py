@@ -43,6 +43,8 @@ def why_not() -> str | None:
         return "no overlayfs"
     if _cgroup2() is None:
         return "no cgroup2"
+    if missing := [tool for tool in ("unshare", "nsenter", "setpriv", "pivot_root") if shutil.which(tool) is None]:
+        return f"no {', '.join(missing)} (util-linux)"
     kinds = ("--mount", "--pid", "--cgroup", "--ipc", "--uts", "--net")
     tried = subprocess.run(
         ["unshare", "--fork", *kinds, "mount", "-t", "tmpfs", "none", "/mnt"],
@@ -94,10 +96,22 @@ class Machine:
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             )  # fmt: skip
             try:
-                self.pid = _wait_until_booted(ear)
+                self.pid = self._wait_until_booted(ear)
             except BaseException:
                 self.close()
                 raise
+
+    def _wait_until_booted(self, ear: socket.socket) -> int:
+        """Return the pid of the systemd that says that it is ready, as seen from here."""
+        ear.settimeout(0.2)
+        end = time.monotonic() + BOOT_TIMEOUT_S
+        while time.monotonic() < end and self._process.poll() is None:
+            with contextlib.suppress(TimeoutError):
+                text, ancillary, _, _ = ear.recvmsg(4_096, socket.CMSG_SPACE(12))
+                if b"READY=1" in text.split(b"\n"):
+                    pid, _, _ = struct.unpack("=iII", ancillary[0][2])
+                    return int(pid)
+        raise RuntimeError("systemd did not boot; what it said is on standard error")
 
     def close(self) -> None:
         """End it with all its processes."""
@@ -157,13 +171,3 @@ def _cgroup2() -> Path | None:
         if kind == "cgroup2":
             return Path(where)
     return None
-
-
-def _wait_until_booted(ear: socket.socket) -> int:
-    """Return the pid of the systemd that says that it is ready, as seen from here."""
-    ear.settimeout(BOOT_TIMEOUT_S)
-    while True:
-        text, ancillary, _, _ = ear.recvmsg(4_096, socket.CMSG_SPACE(12))
-        if b"READY=1" in text.split(b"\n"):
-            pid, _, _ = struct.unpack("=iII", ancillary[0][2])
-            return int(pid)
