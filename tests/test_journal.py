@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import socket
@@ -64,6 +65,18 @@ def test_a_record_brings_its_fields(journal: socket.socket, handler: JournalHand
     assert journal.recv(4_096).decode() == (
         "MESSAGE=changed\nPRIORITY=6\nSYSLOG_IDENTIFIER=skilld\nLOGGER=skilld.x\nSKILL=pdf\nSKILL=csv\nREVISION=run:1\n"
     )
+
+
+def test_json_has_the_same_fields() -> None:
+    """Numbers stay numbers, skills are an array, and nothing but fields is taken over."""
+    line = json.loads(
+        FORMATTERS["json"]().format(record("x", skill=("pdf",), revision="run:1", peer_uid=7, password="x"))
+    )
+    assert {key: line[key] for key in line if key not in ("time", "level", "logger", "message")} == {
+        "skill": ["pdf"],
+        "revision": "run:1",
+        "peer_uid": 7,
+    }
 
 
 def test_the_largest_record_fits(journal: socket.socket, handler: JournalHandler) -> None:

@@ -7,11 +7,14 @@ import shutil
 
 import pytest
 
+from skilld.rpc.methods import TABLE
 from tests.functional.conftest import save
 from tests.systemd.conftest import UNITS
 from tests.systemd.service import LIBRARY, Service
 
 HARDENED = (UNITS / "skilld.service.d/hardened.conf").read_text()
+
+METHODS = {method.name for method in TABLE}
 
 # How scripts are run: every namespace, a root of its own, nothing of the machine but its programs.
 BUBBLEWRAP = """
@@ -87,6 +90,17 @@ def test_scripts_can_be_sandboxed(service: Service) -> None:
     assert output.splitlines() == [
         "pid 2, skill", "1", "bwrap", "can write /tmp", "cannot write the skill", "no dstack", "no more namespaces",
     ]  # fmt: skip
+
+
+@pytest.mark.skipif("skills.execute_script" not in METHODS, reason="this skilld runs no scripts")
+@pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
+def test_a_script_runs_in_its_sandbox(service: Service) -> None:
+    """The daemon itself runs one, under the shipped unit, in bubblewrap."""
+    script = "echo hello; test -e /run/dstack.sock || echo no dstack\n"
+    service.call("skills.create", name="hello", description="x", body="y", scripts={"run.sh": script})
+    result = service.call("skills.execute_script", name="hello", script="run.sh")
+    assert (result["stdout"], result["exit_code"]) == ("hello\nno dstack\n", 0)
+    assert (result["sandbox"]["backend"], result["sandbox"]["network"]) == ("bubblewrap", "none")
 
 
 def test_what_newer_bubblewraps_need_is_allowed(service: Service, python_inside: str) -> None:
