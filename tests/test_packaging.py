@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tests.isolation import PROJECT_DIR
 
@@ -198,3 +202,87 @@ def test_the_profile_travels_in_the_app_compose(tmp_path: Path) -> None:
     script = "set -euo pipefail; source <(jq -r .pre_launch_script ../app-compose.json)"
     subprocess.run(["bash", "-c", script], cwd=tmp_path / "guest", check=True, timeout=PATIENCE_S)
     assert (tmp_path / "guest/skilld-seccomp.json").read_bytes() == PROFILE_PATH.read_bytes()
+
+
+# The image builds.
+
+SYSTEMD_DIR = PROJECT_DIR / "systemd"
+LAYER_DIR = PROJECT_DIR / "contrib/yocto/meta-skilld"
+RECIPE_PATH = LAYER_DIR / "recipes-skilld/skilld/skilld_0.1.0.bb"
+BUILD_SCRIPT_PATH = PROJECT_DIR / "contrib/mkosi/skilld/mkosi.build.chroot"
+REQUIREMENTS_PATH = PROJECT_DIR / "contrib/mkosi/skilld/requirements.txt"
+
+
+@pytest.fixture(scope="module")
+def project() -> dict[str, Any]:
+    """The ``[project]`` table of pyproject.toml."""
+    table: dict[str, Any] = tomllib.loads((PROJECT_DIR / "pyproject.toml").read_text())["project"]
+    return table
+
+
+def needed(project: dict[str, Any]) -> list[Requirement]:
+    """What an installation with the TEE extra asks for."""
+    return [Requirement(text) for text in (*project["dependencies"], *project["optional-dependencies"]["tee"])]
+
+
+@pytest.mark.parametrize("build_path", [RECIPE_PATH, BUILD_SCRIPT_PATH], ids=["yocto", "mkosi"])
+def test_images_get_every_part_of_the_units(build_path: Path) -> None:
+    """All that a machine must have is installed; the drop-ins that a user chooses are not."""
+    text = build_path.read_text().replace("skilld.{socket,service}", "skilld.socket $SRC/systemd/skilld.service")
+    installed = re.findall(r'(?:\$SRC"?|\$\{S\})/systemd/([\w./-]+)', text)
+    shipped = [str(path.relative_to(SYSTEMD_DIR)) for path in SYSTEMD_DIR.rglob("*") if path.is_file()]
+    assert sorted(installed) == sorted(
+        path for path in shipped if not path.startswith(("skilld.service.d/", "skilld.socket.d/"))
+    )
+
+
+def test_the_recipe_is_of_this_version(project: dict[str, Any]) -> None:
+    """Its name bears the version, and it knows the license by its checksum."""
+    assert RECIPE_PATH.stem == f"skilld_{project['version']}"
+    checksum = hashlib.md5((PROJECT_DIR / "LICENSE").read_bytes(), usedforsecurity=False).hexdigest()
+    assert f'LIC_FILES_CHKSUM = "file://LICENSE;md5={checksum}"' in RECIPE_PATH.read_text()
+    assert f"skilld:{project['version']}" in (DOCKER_DIR / "compose.yaml").read_text()
+
+
+def test_the_recipe_takes_what_the_build_reads() -> None:
+    """Each file that it fetches from the checkout is there."""
+    recipe = RECIPE_PATH.read_text()
+    checkout = re.findall(r"getVar\('THISDIR'\), '([./]+)'", recipe)[0]
+    assert (RECIPE_PATH.parent / checkout).resolve() == PROJECT_DIR
+    fetched = re.findall(r"^    file://(\S+)", recipe, re.MULTILINE)
+    assert fetched and all((PROJECT_DIR / name).exists() for name in fetched)
+
+
+def test_the_recipe_depends_on_what_the_project_does(project: dict[str, Any]) -> None:
+    """A dependency that the project gains or loses is one of the recipe, too; a version of the layer's own fits."""
+    recipe = RECIPE_PATH.read_text()
+    block = re.findall(r'^RDEPENDS:\$\{PN\} \+= "\\\n(.*?)"', recipe, re.MULTILINE | re.DOTALL)[0]
+    depends = set(re.findall(r"python3-([a-z-]+)", block)) - {"modules"}
+    assert depends == {requirement.name.lower() for requirement in needed(project)}
+    own = {
+        match[1]: match[2]
+        for path in LAYER_DIR.rglob("*.bb")
+        if (match := re.match(r"python3-(.+)_(.+)\.bb", path.name))
+    }
+    for requirement in needed(project):
+        if requirement.name in own:
+            assert requirement.specifier.contains(own[requirement.name]), requirement
+
+
+def test_the_pinned_packages_are_what_the_project_needs(project: dict[str, Any]) -> None:
+    """Every requirement has a pinned version that fits it, and every pin a hash."""
+    pins = {}
+    for line in REQUIREMENTS_PATH.read_text().splitlines()[1:]:
+        name, version = re.fullmatch(r"([\w.-]+)==(\S+) --hash=sha256:[0-9a-f]{64}", line).groups()  # type: ignore[union-attr]
+        pins[canonicalize_name(name)] = version
+    for requirement in needed(project):
+        assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
+
+
+def test_scripts_are_without_fault() -> None:
+    """Shells can parse what they are given."""
+    scripts = [*PROJECT_DIR.glob("contrib/**/*.sh"), BUILD_SCRIPT_PATH]
+    assert len(scripts) > 3
+    for script in scripts:
+        done = subprocess.run(["bash", "-n", script], capture_output=True, text=True, timeout=PATIENCE_S)
+        assert (done.returncode, done.stderr) == (0, ""), script
