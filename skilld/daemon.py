@@ -143,6 +143,7 @@ async def serve(effective: Effective, reload: Callable[[], Effective]) -> int:
         systemd.notify(os.environ, "STOPPING=1")
         log.info("stopping")
         executor.stop_queueing()
+        services.draining.set()
         await server.close(DRAIN_S)
         await executor.close()
         await store.close()

@@ -1,22 +1,22 @@
 #!/bin/sh
 # Boots systemd in namespaces, on a copy of this machine's files that forgets what is written to it.
 #
-#   boot.sh CGROUP UNITS NOTIFY [FROM:TO]...
+#   boot.sh CGROUP DIRECTORY [FROM:TO]...
 #
-# CGROUP is a directory below the cgroup2 mount, already made. UNITS holds unit files, NOTIFY the datagram socket that is
-# told when the boot is over. FROM is shown at TO, read-only. The caller ends it all by killing this process.
+# CGROUP is a directory below the cgroup2 mount, already made. DIRECTORY has unit files in "units", "notify", the datagram
+# socket that is told when the boot is over, and an empty directory "disk". FROM is shown at TO, read-only. The caller
+# ends it all by killing this process.
 #
 # A cgroup and a cgroup namespace of its own are vital: systemd moves every process of the cgroup that it takes for the
 # root into one of its own making.
 set -eu
-cgroup=$1 units=$2 notify=$3
-shift 3
-echo $$ >"$cgroup/cgroup.procs"
-exec unshare --fork --kill-child --mount --pid --cgroup --ipc --uts --net sh -eu -s "$units" "$notify" "$@" <<'INSIDE'
-units=$1 notify=$2
+cgroup=$1 directory=$2
 shift 2
+echo $$ >"$cgroup/cgroup.procs"
+exec unshare --fork --kill-child --mount --pid --cgroup --ipc --uts --net sh -eu -s "$directory" "$@" <<'INSIDE'
+directory=$1 disk=$1/disk
+shift
 mount --make-rprivate /
-disk=$(mktemp -d)
 mount -t tmpfs none "$disk"
 mkdir "$disk/written" "$disk/work" "$disk/root"
 mount -t overlay -o "lowerdir=/,upperdir=$disk/written,workdir=$disk/work" none "$disk/root"
@@ -45,9 +45,9 @@ mount -t tmpfs -o mode=1777 none tmp
 # Only the units of the test: the real ones would set up, and clean up, a whole machine.
 mount -t tmpfs -o mode=755 none etc/systemd/system
 mkdir -p run/units run/systemd/system run/host
-cp -R "$units/." run/units
+cp -R "$directory/units/." run/units
 touch run/host/notify
-mount --bind "$notify" run/host/notify
+mount --bind "$directory/notify" run/host/notify
 for pair in "$@"; do
 	mkdir -p ".${pair#*:}"
 	mount --bind -o ro "${pair%%:*}" ".${pair#*:}"

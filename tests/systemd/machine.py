@@ -70,6 +70,7 @@ class Machine:
         unit_dir = directory / "units"
         wants = unit_dir / "sockets.target.wants"
         wants.mkdir(parents=True)
+        (directory / "disk").mkdir()
         for target in TARGETS:
             (unit_dir / f"{target}.target").write_text("[Unit]\nDefaultDependencies=no\n")
         (unit_dir / "default.target").write_text("[Unit]\nRequires=basic.target sockets.target\nAfter=basic.target\n")
@@ -90,7 +91,7 @@ class Machine:
             # If the test run is killed, so is the machine.
             self._process = subprocess.Popen(
                 [
-                    *("setpriv", "--pdeathsig", "KILL", "sh", BOOT, self._cgroup, unit_dir, directory / "notify"),
+                    *("setpriv", "--pdeathsig", "KILL", "sh", BOOT, self._cgroup, directory),
                     *(f"{here}:{there}" for here, there in shown.items()),
                 ],
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,

@@ -124,7 +124,7 @@ def test_a_stop_answers_what_is_in_flight(service: Service) -> None:
     """A call that waits is answered before the daemon ends, and no later than ten seconds after it was told to."""
     with contextlib.closing(service.lines()) as lines:
         since = lines.request("skills.changes", {})["result"]["revision"]
-        wait = {"jsonrpc": "2.0", "id": "w", "method": "skills.changes", "params": {"since": since, "wait_ms": 1_000}}
+        wait = {"jsonrpc": "2.0", "id": "w", "method": "skills.changes", "params": {"since": since, "wait_ms": 60_000}}
         lines.send(json.dumps(wait).encode() + b"\n")
         lines.request("skilld.ping", {})
         began = time.monotonic()

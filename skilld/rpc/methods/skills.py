@@ -205,7 +205,7 @@ async def changes(context: Context, /, *, since: str | None, wait_ms: int) -> di
     await context.services.sync(None)
     registry = context.services.registry
     if wait_ms and since is not None:
-        await registry.wait_for_change(since, wait_ms / 1000)
+        await context.services.wait_for_change(since, wait_ms / 1000)
     return change_to_json(registry.changes_since(since))
 
 
