@@ -20,7 +20,9 @@ CHECKOUT = Path(__file__).parent.parent.parent
 UNITS = CHECKOUT / "systemd"
 
 # Where the booted machine has what runs the daemon; the homes of this one are closed to services.
-SOURCE, PACKAGES, PYTHON = Path("/opt/skilld/source"), Path("/opt/skilld/packages"), Path("/opt/skilld/python")
+SOURCE, PACKAGES, PREFIX = Path("/opt/skilld/source"), Path("/opt/skilld/packages"), Path("/opt/skilld/python")
+# This Python, by a shell script that finds it and its library there.
+PYTHON = "/usr/local/bin/this-python"
 
 # What the guest agent of dstack is to its clients: a socket that everybody may open, and an answer.
 AGENT = """
@@ -47,27 +49,20 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(scope="session")
-def python_inside() -> str:
-    """The path of this Python in the booted machine."""
-    executable = Path(sys.executable).resolve()
-    if executable.is_relative_to("/usr"):
-        return str(executable)
-    return str(PYTHON / executable.relative_to(sys.base_prefix))
-
-
-@pytest.fixture(scope="session")
-def machine(python_inside: str) -> Iterator[Machine]:
+def machine() -> Iterator[Machine]:
     """A booted systemd in which the README's commands have been run."""
     if reason := why_not():
         pytest.skip(f"no systemd can be booted here: {reason}")
     shown = {CHECKOUT: SOURCE, Path(sysconfig.get_path("purelib")): PACKAGES}
-    if python_inside.startswith(str(PYTHON)):
-        shown[Path(sys.base_prefix)] = PYTHON
+    executable = Path(sys.executable).resolve()
+    if not executable.is_relative_to("/usr"):
+        shown[Path(sys.base_prefix)] = PREFIX
+        executable = PREFIX / executable.relative_to(sys.base_prefix)
     units = {
         "dstack-guest-agent.socket": "[Socket]\nListenStream=/run/dstack.sock\nSocketMode=0777\n",
         "dstack-guest-agent.service": (
             "[Unit]\nRequires=dstack-guest-agent.socket\nAfter=dstack-guest-agent.socket\n"
-            f"[Service]\nExecStart={python_inside} /opt/agent.py\n"
+            f"[Service]\nExecStart={PYTHON} /opt/agent.py\n"
         ),
         # It notes what it finds when its turn comes.
         "docker.service": (
@@ -79,12 +74,10 @@ def machine(python_inside: str) -> Iterator[Machine]:
     directory = Path(tempfile.mkdtemp(prefix="skilld-systemd-"))
     booted = Machine(directory, units, shown)
     try:
+        booted.write(PYTHON, f'#!/bin/sh\nLD_LIBRARY_PATH={PREFIX}/lib exec {executable} "$@"\n', 0o755)
+        launcher = f'#!/bin/sh\nPYTHONPATH={SOURCE}:{PACKAGES} exec {PYTHON} -m skilld "$@"\n'
+        booted.write("/usr/local/bin/skilld", launcher, 0o755)
         booted.write("/opt/agent.py", AGENT)
-        booted.write(
-            "/usr/local/bin/skilld",
-            f'#!/bin/sh\nPYTHONPATH={SOURCE}:{PACKAGES} exec {python_inside} -m skilld "$@"\n',
-            0o755,
-        )
         readme = (CHECKOUT / "README.md").read_text()
         commands = re.search(r"<!-- installing the units -->\n```sh\n(.*?)```", readme, re.DOTALL)
         assert commands

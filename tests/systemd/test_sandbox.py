@@ -9,7 +9,7 @@ import pytest
 
 from skilld.rpc.methods import TABLE
 from tests.functional.conftest import save
-from tests.systemd.conftest import UNITS
+from tests.systemd.conftest import PYTHON, UNITS
 from tests.systemd.service import LIBRARY, Service
 
 HARDENED = (UNITS / "skilld.service.d/hardened.conf").read_text()
@@ -71,7 +71,7 @@ def test_a_library_elsewhere(service: Service) -> None:
 
 
 @pytest.mark.parametrize("drop_in", ["", HARDENED], ids=["shipped", "hardened"])
-def test_dstack_is_reached(service: Service, python_inside: str, drop_in: str) -> None:
+def test_dstack_is_reached(service: Service, drop_in: str) -> None:
     """The guest agent's socket can be opened from where the daemon runs."""
     client = """
 import socket
@@ -80,7 +80,7 @@ agent.connect("/run/dstack.sock")
 agent.sendall(b"POST /Version HTTP/1.1\\r\\nHost: dstack\\r\\nContent-Length: 2\\r\\n\\r\\n{}")
 print(agent.makefile("rb").read().decode().partition("\\r\\n\\r\\n")[2])
 """
-    assert service.run_in_its_place(f"{python_inside} -c {shlex.quote(client)}\n", drop_in) == '{"version": "0.5.9"}\n'
+    assert service.run_in_its_place(f"{PYTHON} -c {shlex.quote(client)}\n", drop_in) == '{"version": "0.5.9"}\n'
 
 
 @pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
@@ -103,7 +103,7 @@ def test_a_script_runs_in_its_sandbox(service: Service) -> None:
     assert (result["sandbox"]["backend"], result["sandbox"]["network"]) == ("bubblewrap", "none")
 
 
-def test_what_newer_bubblewraps_need_is_allowed(service: Service, python_inside: str) -> None:
+def test_what_newer_bubblewraps_need_is_allowed(service: Service) -> None:
     """No part of /proc is covered, where a fresh one is mounted, and openat2(2) is there."""
     opening = """
 import ctypes, os, struct
@@ -111,7 +111,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 how = struct.pack("=QQQ", os.O_PATH, 0, 0x10)
 print(os.readlink(f"/proc/self/fd/{libc.syscall(437, -100, b'/usr', how, len(how))}"))
 """
-    script = f"{python_inside} -c {shlex.quote(opening)}\ngrep -c ' /proc' /proc/self/mountinfo\n"
+    script = f"{PYTHON} -c {shlex.quote(opening)}\ngrep -c ' /proc' /proc/self/mountinfo\n"
     assert service.run_in_its_place(script) == "/usr\n1\n"
 
 
