@@ -89,7 +89,7 @@ async def serve(effective: Effective, reload: Callable[[], Effective]) -> int:
         if bound is None:
             listener = Listener(settings.socket)
             bound = listener.socket
-        address = listener.path if listener else str(bound.getsockname())
+        address: str = listener.path if listener else bound.getsockname()
         policy = _policy(settings, address)
     except SocketInUse as exc:
         log.error("%s", exc)
@@ -99,7 +99,10 @@ async def serve(effective: Effective, reload: Callable[[], Effective]) -> int:
         if listener:
             listener.close()
         return EXIT_USAGE
-    except (OSError, ValueError) as exc:
+    except ValueError as exc:
+        log.error("cannot use the socket that was passed: %s", exc)
+        return EXIT_FAILURE
+    except OSError as exc:
         log.error("cannot open the socket %s: %s", settings.socket, exc)
         return EXIT_FAILURE
     log.info("skilld %s serves %s on %s", skilld.__version__, ", ".join(settings.skills_dir), address)

@@ -25,7 +25,7 @@ def take_socket(environ: MutableMapping[str, str], pid: int) -> socket.socket | 
     believes they are meant for it.
 
     Raises:
-        ValueError: What was passed is no listening Unix stream socket.
+        ValueError: What was passed is no listening Unix stream socket at a path.
     """
     listen_pid, count, names = (environ.pop(key, "") for key in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"))
     if listen_pid != str(pid) or not count.isdecimal() or int(count) < 1:
@@ -42,6 +42,10 @@ def take_socket(environ: MutableMapping[str, str], pid: int) -> socket.socket | 
     if passed.family != socket.AF_UNIX or passed.type != socket.SOCK_STREAM or not is_listening:
         passed.close()
         raise ValueError(f"descriptor {descriptor} from LISTEN_FDS is no listening Unix stream socket")
+    # The group of the file decides who may do what. An abstract address has none, and reads as bytes.
+    if not isinstance(passed.getsockname(), str) or not passed.getsockname():
+        passed.close()
+        raise ValueError(f"descriptor {descriptor} from LISTEN_FDS is bound to no path")
     return passed
 
 

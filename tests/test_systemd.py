@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,9 +55,10 @@ class Passed:
         family = socket.AF_INET if kind == "tcp" else socket.AF_UNIX
         style = socket.SOCK_DGRAM if kind == "datagram" else socket.SOCK_STREAM
         made = self.stack.enter_context(socket.socket(family, style))
-        made.bind(("127.0.0.1", 0) if kind == "tcp" else str(self.directory / f"{self.count}.sock"))
+        addresses: dict[str, Any] = {"tcp": ("127.0.0.1", 0), "abstract": f"\0{self.directory}"}
+        made.bind(addresses.get(kind, str(self.directory / f"{self.count}.sock")))
         self.count += 1
-        if kind in ("listening", "tcp"):
+        if kind in ("listening", "tcp", "abstract"):
             made.listen()
         return made.fileno()
 
@@ -109,6 +111,7 @@ def test_the_socket_named_rpc_is_taken_else_the_first(
         ("bound", "descriptor 3 from LISTEN_FDS is no listening Unix stream socket"),
         ("datagram", "descriptor 3 from LISTEN_FDS is no listening Unix stream socket"),
         ("tcp", "descriptor 3 from LISTEN_FDS is no listening Unix stream socket"),
+        ("abstract", "descriptor 3 from LISTEN_FDS is bound to no path"),
         ("file", "descriptor 3 from LISTEN_FDS is no socket: Socket operation on non-socket"),
         (None, "descriptor 3 from LISTEN_FDS is no socket: Bad file descriptor"),
     ],
