@@ -10,7 +10,6 @@ from typing import TypeVar
 
 import pytest
 
-from skilld.scripts.plan import Backend
 from tests.redteam import probe, rungs
 from tests.redteam.catalogue import CATALOGUE
 from tests.redteam.needs import NEEDS
@@ -43,17 +42,17 @@ class Battery:
 
 def _once(function: Callable[..., T]) -> Callable[..., T]:
     """Call a function once for the same arguments, also where it fails."""
-    failures: dict[Hashable, AssertionError] = {}
+    failures: dict[Hashable, str] = {}
     cached = functools.cache(function)
 
     @functools.wraps(function)
     def call(*args: Hashable) -> T:
         if args in failures:
-            raise failures[args]
+            raise AssertionError(failures[args])
         try:
             return cached(*args)
         except AssertionError as exc:
-            failures[args] = exc
+            failures[args] = str(exc)
             raise
 
     return call
@@ -70,7 +69,7 @@ def control(user: str) -> Battery:
 
 
 @_once
-def battery(rung: Backend, user: str) -> Battery:
+def battery(rung: str, user: str) -> Battery:
     """All attacks and needs in sandboxes; those that may end everything in one of their own."""
     together = [name for name, one in CATALOGUE.items() if not one.is_solo]
     jobs = [Job([*together, *NEEDS]), *(Job([name]) for name, one in CATALOGUE.items() if one.is_solo)]

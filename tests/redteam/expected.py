@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from skilld.scripts.plan import Backend
 from tests.redteam import probe
 from tests.redteam.catalogue import CATALOGUE
 
@@ -17,13 +16,23 @@ assert probe.MODULES
 OWN_SOCKETS = "Unix sockets among its own processes"
 DISK = "files on the host's disk, each of limited size, while it runs"
 
+COMMANDS = "the host's processes and their command lines"
+
 # By rung and attack: what stays open by design, in words that the README shows.
-GAPS: Mapping[Backend, Mapping[str, str]] = {
-    "bubblewrap": {
-        "call-connect": OWN_SOCKETS,
-        "call-bind": OWN_SOCKETS,
-        "call-listen": OWN_SOCKETS,
-        "call-inotify-add-watch": "watching its own files",
+BUBBLEWRAP = {
+    "call-connect": OWN_SOCKETS,
+    "call-bind": OWN_SOCKETS,
+    "call-listen": OWN_SOCKETS,
+    "call-inotify-add-watch": "watching its own files",
+}
+GAPS: Mapping[str, Mapping[str, str]] = {
+    "bubblewrap": BUBBLEWRAP,
+    "bubblewrap-shared-proc": {
+        **BUBBLEWRAP,
+        "process-list": COMMANDS,
+        "victim-cmdline": COMMANDS,
+        "victim-exists": COMMANDS,
+        "host-mounts": "what is mounted on the host",
     },
     "landlock": {
         "fill-tmp": DISK,
@@ -41,10 +50,10 @@ def table() -> str:
     rows: dict[str, list[str]] = {}
     for name, one in CATALOGUE.items():
         rows.setdefault(one.row, []).append(name)
-    lines = ["| attack | tried | without a sandbox | bubblewrap | Landlock |", "|---|---|---|---|---|"]
+    lines = ["| attack | tried | bubblewrap | with the host's `/proc` | Landlock |", "|---|---|---|---|---|"]
     for row, names in rows.items():
-        cells = (_cell(names, GAPS["bubblewrap"]), _cell(names, GAPS["landlock"]))
-        lines.append(f"| {row} | {len(names)} | open | {' | '.join(cells)} |")
+        cells = (_cell(names, gaps) for gaps in GAPS.values())
+        lines.append(f"| {row} | {len(names)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -29,8 +29,9 @@ _X86_64 = {
         reboot=169 sethostname=170 setdomainname=171 iopl=172 ioperm=173 init_module=175 delete_module=176
         quotactl=179 tkill=200 sched_setaffinity=203 mq_getsetattr=245 io_setup=206 lookup_dcookie=212 semtimedop=220
         clock_settime=227 tgkill=234 mq_open=240 mq_unlink=241 kexec_load=246 add_key=248 request_key=249 keyctl=250
-        ioprio_set=251 migrate_pages=256 inotify_add_watch=254 memfd_create=319 mknodat=259 unshare=272 vmsplice=278
-        move_pages=279 perf_event_open=298 fanotify_init=300 prlimit64=302 name_to_handle_at=303 open_by_handle_at=304
+        ioprio_set=251 ioprio_get=252 migrate_pages=256 inotify_add_watch=254 memfd_create=319 mknodat=259 unshare=272
+        vmsplice=278 move_pages=279 perf_event_open=298 fanotify_init=300 prlimit64=302 name_to_handle_at=303
+        open_by_handle_at=304
         clock_adjtime=305 setns=308 process_vm_readv=310 process_vm_writev=311 kcmp=312 finit_module=313
         sched_setattr=314 kexec_file_load=320 bpf=321 userfaultfd=323 pidfd_send_signal=424 io_uring_setup=425
         io_uring_enter=426 io_uring_register=427 open_tree=428 move_mount=429 fsopen=430 fsconfig=431 fsmount=432

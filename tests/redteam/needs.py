@@ -82,15 +82,15 @@ def user(world: World) -> bool:
 
 
 @need
-def group_file(world: World) -> bool:
-    with open("/etc/group") as file:
+def passwd_file(world: World) -> bool:
+    with open("/etc/passwd") as file:
         return ":" in file.read()
 
 
 @need
-def localhost(world: World) -> bool:
-    with open("/etc/hosts") as file:
-        return "localhost" in file.read()
+def group_file(world: World) -> bool:
+    with open("/etc/group") as file:
+        return ":" in file.read()
 
 
 @need

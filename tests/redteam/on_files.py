@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import errno
 import mmap
 import os
 import stat
@@ -295,6 +294,20 @@ def write_etc(world: World) -> bool:
 
 
 @attack(SYSTEM, as_root=True)
+def write_etc_files(world: World) -> bool:
+    """Any of the few files of /etc that a script sees, or a new one among them."""
+    for path in world["etc_files"]:
+        try:
+            if os.path.isdir(path):
+                return _plants(path)
+            os.close(os.open(path, os.O_WRONLY))
+            return True
+        except OSError as exc:
+            error = exc
+    raise error
+
+
+@attack(SYSTEM, as_root=True)
 def write_usr(world: World) -> bool:
     for directory in ("/usr/bin", "/usr/lib", "/usr/local/bin", "/usr", "/bin", "/lib"):
         try:
@@ -315,13 +328,14 @@ def write_interpreter_library(world: World) -> bool:
 
 
 @attack(SYSTEM, as_root=True)
-def write_interpreter(world: World) -> bool:
-    try:
-        os.close(os.open(os.path.realpath("/bin/sh"), os.O_RDWR))
-    except OSError as exc:
-        if exc.errno != errno.ETXTBSY:  # it runs just now; but for that it could be written
-            raise
-    return True
+def write_program(world: World) -> bool:
+    for path in ("/usr/bin/false", "/usr/bin/tac", "/usr/bin/factor", "/usr/bin/python3"):
+        try:
+            os.close(os.open(os.path.realpath(path), os.O_RDWR))
+            return True
+        except OSError as exc:  # also where it runs just now, so that nobody may write to it
+            error = exc
+    raise error
 
 
 @attack(SYSTEM)
@@ -335,6 +349,12 @@ def write_host_directory(world: World) -> bool:
 @attack(SHARED)
 def read_host_tmp(world: World) -> bool:
     return _reads_secret(world["tmp_file"], world)
+
+
+@attack(SHARED)
+def list_host_tmp(world: World) -> bool:
+    """Also how the runs of others would be found."""
+    return os.path.basename(world["tmp_file"]) in os.listdir("/tmp")
 
 
 @attack(SHARED)
@@ -419,13 +439,31 @@ def any_setting(world: World) -> bool:
 @attack(SETTINGS, as_root=True)
 def kernel_memory(world: World) -> bool:
     """What /proc shows of the kernel's memory and messages, or of all processes' pages."""
-    for name in ("kcore", "kmsg", "kpagecount", "kpageflags", "vmallocinfo", "slabinfo", "timer_list"):
+    for name in (
+        "kcore",
+        "kmsg",
+        "kpagecount",
+        "kpageflags",
+        "vmallocinfo",
+        "slabinfo",
+        "timer_list",
+        "kpagecgroup",
+        "pagetypeinfo",
+        "sched_debug",
+        "latency_stats",
+    ):
         try:
             os.close(os.open(f"/proc/{name}", os.O_RDONLY | os.O_NONBLOCK))
             return True
         except OSError as exc:
             error = exc
     raise error
+
+
+@attack(SETTINGS)
+def kernel_symbols(world: World) -> bool:
+    with open("/proc/kallsyms") as file:
+        return bool(file.read(1))
 
 
 @attack(SETTINGS, as_root=True)

@@ -172,6 +172,8 @@ def host_mounts(world: World) -> bool:
 # The host finds out whether these reached their victim; each has a victim of its own, which dies of the signal.
 
 DEADLY = signal.SIGRTMIN + 3
+# Classes of I/O priority: when nobody else wants to, and last among equals.
+IDLE, LAST = 3 << 13, 2 << 13 | 7
 
 
 @attack(SIGNALS)
@@ -246,7 +248,7 @@ def renice_user(world: World) -> bool:
     """All processes of the user at once."""
     if os.getuid() == 0 and not world["is_sandboxed"]:
         raise Absent("not tried on all of root's processes")
-    os.setpriority(os.PRIO_USER, 0, 9)
+    os.setpriority(os.PRIO_USER, 0, 3)
     return False
 
 
@@ -272,14 +274,25 @@ def schedule_by_attributes(world: World) -> bool:
 
 @attack(PRIORITY)
 def class_of_group(world: World) -> bool:
-    call("ioprio_set", 2, world["victims"]["class-of-group"], 3 << 13)
-    return False
+    victim = world["victims"]["class-of-group"]
+    call("ioprio_set", 2, victim, IDLE)
+    return call("ioprio_get", 1, victim) == IDLE
+
+
+@attack(PRIORITY)
+def class_of_user(world: World) -> bool:
+    """All processes of the user at once."""
+    if os.getuid() == 0 and not world["is_sandboxed"]:
+        raise Absent("not tried on all of root's processes")
+    call("ioprio_set", 3, os.getuid(), LAST)
+    return call("ioprio_get", 1, world["victims"]["class-of-user"]) == LAST
 
 
 @attack(PRIORITY)
 def class_of_victim(world: World) -> bool:
-    call("ioprio_set", 1, world["victims"]["class-of-victim"], 3 << 13)
-    return False
+    victim = world["victims"]["class-of-victim"]
+    call("ioprio_set", 1, victim, IDLE)
+    return call("ioprio_get", 1, victim) == IDLE
 
 
 @attack(KEYRING)
@@ -304,6 +317,12 @@ def add_key(world: World) -> bool:
 def list_keys(world: World) -> bool:
     with open("/proc/keys") as file:
         return "redteam" in file.read()
+
+
+@attack(KEYRING)
+def list_owners_of_keys(world: World) -> bool:
+    with open("/proc/key-users") as file:
+        return bool(file.read())
 
 
 @attack(SYSV)

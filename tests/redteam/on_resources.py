@@ -196,9 +196,9 @@ def queue_memory(world: World) -> bool:
 
 @attack(MEMORY)
 def lock_memory(world: World) -> bool:
-    """Memory that cannot be swapped out, beyond what everybody may lock."""
+    """Memory that cannot be swapped out."""
     libc = ctypes.CDLL(None, use_errno=True)
-    size = 64 * MIB
+    size = 16384
     memory = mmap.mmap(-1, size)
     address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
     if libc.mlock(ctypes.c_void_p(address), ctypes.c_size_t(size)):

@@ -240,7 +240,7 @@ def ping_socket(world: World) -> bool:
 
 
 @attack(FAMILIES)
-def any_other_opens(world: World) -> bool:
+def any_other_family(world: World) -> bool:
     """Every number that a family can have, in every kind; AF_UNIX alone may be had."""
     for family in range(2, 64):
         for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_RAW, socket.SOCK_SEQPACKET):
@@ -252,7 +252,7 @@ def any_other_opens(world: World) -> bool:
 
 
 @attack(FAMILIES)
-def pair_of_another_opens(world: World) -> bool:
+def pair_of_another_family(world: World) -> bool:
     """AF_TIPC and AF_SMC could make pairs; a kernel that looks at them says something else than the sandbox."""
     pair = ctypes.create_string_buffer(8)
     try:

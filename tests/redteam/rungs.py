@@ -12,22 +12,23 @@ import dataclasses
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from skilld.scripts import bubblewrap, landlock, launcher
 from skilld.scripts.host import read_host
 from skilld.scripts.kernel import landlock_abi
-from skilld.scripts.plan import Allowance, Backend, Plan, Target, make_plan
+from skilld.scripts.plan import SKILL, TMP, WORK, Allowance, Plan, Target, make_plan
 from skilld.scripts.runner import Bounds, Ended, run
+from skilld.scripts.scratch import scratch
 from skilld.scripts.started import SetupFailed, Started, Stdio
 from tests.redteam.world import PYTHON, World, in_child
 
 BWRAP = "/usr/bin/bwrap"
-RUNGS: tuple[Backend, ...] = tuple(name for name in get_args(Backend) if name != "none")
+# The second is for containers where no fresh /proc can be mounted.
+SHARED_PROC = "bubblewrap-shared-proc"
+RUNGS = ("bubblewrap", SHARED_PROC, "landlock")
 
 # Small enough to be exceeded in a moment.
 ALLOWANCE = Allowance(
@@ -45,9 +46,9 @@ AT_A_TIME = 3
 Change = Callable[[Plan], Plan]
 
 
-def why_not(rung: Backend) -> str:
+def why_not(rung: str) -> str:
     """Say why this machine does not offer a rung; empty where it does."""
-    if rung == "bubblewrap":
+    if rung != "landlock":
         return bubblewrap.check_program(BWRAP) or ""
     abi = landlock_abi()
     return "" if abi >= landlock.LEAST_ABI else f"Landlock's ABI is {abi}, not {landlock.LEAST_ABI}"
@@ -78,7 +79,7 @@ class Done:
     failure: str = ""
 
 
-def run_in_sandboxes(world: World, rung: Backend, jobs: Sequence[Job]) -> list[Done]:
+def run_in_sandboxes(world: World, rung: str, jobs: Sequence[Job]) -> list[Done]:
     """Carry jobs out in sandboxes of their own, some at a time, as the world's user and in a child process."""
     shutil.copy(launcher.__file__, world.scratch / "launcher.py")
 
@@ -91,13 +92,13 @@ def run_in_sandboxes(world: World, rung: Backend, jobs: Sequence[Job]) -> list[D
     return [Done(**done) for done in in_child(world.uid, world, work)]
 
 
-async def _run_all(world: World, rung: Backend, jobs: Sequence[Job]) -> list[Done]:
+async def _run_all(world: World, rung: str, jobs: Sequence[Job]) -> list[Done]:
     turns = asyncio.Semaphore(AT_A_TIME)
     forks = landlock.Launcher() if rung == "landlock" else None
 
     async def one(job: Job) -> Done:
         async with turns:
-            return await run_one(world, job, forks)
+            return await run_one(world, rung, job, forks)
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -108,28 +109,24 @@ async def _run_all(world: World, rung: Backend, jobs: Sequence[Job]) -> list[Don
             await forks.close()
 
 
-async def run_one(world: World, job: Job, forks: landlock.Launcher | None) -> Done:
+async def run_one(world: World, rung: str, job: Job, forks: landlock.Launcher | None) -> Done:
     """Carry one job out, without namespaces where there is a fork server."""
-    with contextlib.ExitStack() as stack:
-        work_dir = stack.enter_context(tempfile.TemporaryDirectory(dir=world.scratch))
-        os.mkdir(f"{work_dir}/tmp")
-        plan = plan_for("bubblewrap" if forks is None else "landlock", job, work_dir)
-        descriptors = {}
-        for name, path in (("@skill", str(world.skill)), ("@work", work_dir), ("@tmp", f"{work_dir}/tmp")):
-            descriptors[name] = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            stack.callback(os.close, descriptors[name])
+    with scratch() as place, contextlib.ExitStack() as stack:
+        plan = plan_for(rung, job, place.work_dir, place.tmp_dir)
+        skill_fd = os.open(world.skill, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        stack.callback(os.close, skill_fd)
+        directories = {SKILL: skill_fd, WORK: place.work_fd, TMP: place.tmp_fd}
 
         async def start(stdio: Stdio) -> Started:
             if forks is None:
-                return await bubblewrap.start(BWRAP, plan, stdio, descriptors["@skill"])
-            return await forks.start(plan, stdio, descriptors)
+                return await bubblewrap.start(BWRAP, plan, stdio, skill_fd)
+            return await forks.start(plan, stdio, directories)
 
         text = world.order(plan.backend) if job.stdin is None else job.stdin
         try:
-            ended = await run(start, job.bounds, stdin=text.encode())
+            return _done(await run(start, job.bounds, stdin=text.encode()))
         except SetupFailed as exc:
             return Done(failure=str(exc))
-    return _done(ended)
 
 
 def _done(ended: Ended) -> Done:
@@ -141,11 +138,11 @@ def _done(ended: Ended) -> Done:
     )
 
 
-def plan_for(rung: Backend, job: Job, work_dir: str | Path) -> Plan:
+def plan_for(rung: str, job: Job, work_dir: str = "", tmp_dir: str = "") -> Plan:
     """The project's own plan for a job, and what the job changes of it."""
     target = Target("attacker", "scripts/probe.py", (PYTHON,), args=tuple(job.names))
-    host = dataclasses.replace(read_host(), work_dir=str(work_dir), tmp_dir=f"{work_dir}/tmp")
-    plan = make_plan(rung, target, ALLOWANCE, host)
+    host = dataclasses.replace(read_host(shares_proc=rung == SHARED_PROC), work_dir=work_dir, tmp_dir=tmp_dir)
+    plan = make_plan("landlock" if rung == "landlock" else "bubblewrap", target, ALLOWANCE, host)
     if job.argv:
         plan = dataclasses.replace(plan, argv=job.argv)
     return job.change(plan) if job.change else plan

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from skilld.scripts.plan import Backend
 from tests.redteam.catalogue import CATALOGUE
 from tests.redteam.conftest import USERS, battery, control
 from tests.redteam.expected import GAPS
@@ -14,7 +13,7 @@ from tests.redteam.rungs import RUNGS, why_not
 EVERYWHERE = [pytest.param(rung, user, id=f"{rung}-{user}") for rung in RUNGS for user in USERS]
 
 
-def _demand(rung: Backend) -> None:
+def _demand(rung: str) -> None:
     if why := why_not(rung):
         pytest.skip(f"SANDBOX MISSING: {rung}: {why}")
 
@@ -26,13 +25,14 @@ def test_an_attack_succeeds_without_a_sandbox(name: str) -> None:
     if not any(outcomes.values()):
         if CATALOGUE[name].as_root and "root" not in USERS:
             pytest.skip("only root succeeds, even without a sandbox")
-        assert None in outcomes.values(), {user: control(user).how[name] for user in outcomes}
+        # Without root, or as it, there may be nothing to attack; whoever could attack did not fail.
+        assert set(outcomes.values()) == {None}, {user: control(user).how[name] for user in outcomes}
         pytest.skip(f"nothing to attack: {control(next(iter(outcomes))).how[name]}")
 
 
 @pytest.mark.parametrize(("rung", "user"), EVERYWHERE)
 @pytest.mark.parametrize("name", CATALOGUE)
-def test_an_attack_fails_in_a_sandbox(rung: Backend, user: str, name: str) -> None:
+def test_an_attack_fails_in_a_sandbox(rung: str, user: str, name: str) -> None:
     """Except for the gaps that are listed, and those are there."""
     _demand(rung)
     found = battery(rung, user)
@@ -40,7 +40,7 @@ def test_an_attack_fails_in_a_sandbox(rung: Backend, user: str, name: str) -> No
 
 
 @pytest.mark.parametrize(("rung", "user"), EVERYWHERE)
-def test_nothing_outside_was_touched(rung: Backend, user: str) -> None:
+def test_nothing_outside_was_touched(rung: str, user: str) -> None:
     """All those attacks together leave every file of the host as it was."""
     _demand(rung)
     assert battery(rung, user).traces == ()
@@ -50,7 +50,7 @@ def test_nothing_outside_was_touched(rung: Backend, user: str) -> None:
 
 @pytest.mark.parametrize(("rung", "user"), EVERYWHERE)
 @pytest.mark.parametrize("name", NEEDS)
-def test_a_harmless_script_has_what_it_needs(rung: Backend, user: str, name: str) -> None:
+def test_a_harmless_script_has_what_it_needs(rung: str, user: str, name: str) -> None:
     """The sandbox is one to work in."""
     _demand(rung)
     found = battery(rung, user)
@@ -58,6 +58,6 @@ def test_a_harmless_script_has_what_it_needs(rung: Backend, user: str, name: str
 
 
 @pytest.mark.parametrize("rung", GAPS)
-def test_gaps_are_attacks(rung: Backend) -> None:
+def test_gaps_are_attacks(rung: str) -> None:
     """Every gap that is listed names an attack of the catalogue."""
     assert GAPS[rung].keys() <= CATALOGUE.keys()

@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import dataclasses
 import fcntl
+import functools
 import json
 import os
 import pwd
@@ -27,7 +28,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from skilld.scripts.plan import ETC_FILES, PROC_FILES
+from skilld.scripts.plan import ETC_FILES, PROC_FILES, SYSTEM_DIRS
 from tests.isolation import _fork
 
 HERE = Path(__file__).parent
@@ -80,13 +81,11 @@ class World:
 
     def order(self, rung: str) -> str:
         """What the probe is told, in a sandbox."""
-        needed = {
-            "bubblewrap": [f"/etc/{name}" for name in (*ETC_FILES, "passwd", "group", "hosts")],
-            "landlock": [*(f"/etc/{name}" for name in ETC_FILES), *PROC_FILES],
-        }[rung]
-        return json.dumps(
-            {**self.facts, "is_sandboxed": True, "rung": rung, "needed": [one for one in needed if os.path.exists(one)]}
-        )
+        needed = [*(f"/etc/{name}" for name in ETC_FILES), *SYSTEM_DIRS]
+        if rung == "landlock":
+            needed += ["/etc/nsswitch.conf", *PROC_FILES]
+        there = [path for path in needed if os.path.exists(path)]
+        return json.dumps({**self.facts, "is_sandboxed": True, "rung": rung, "needed": there})
 
     def reached(self) -> frozenset[str]:
         """Names of attacks whose effect is seen from outside."""
@@ -101,12 +100,10 @@ class World:
             "limit-victim": lambda pid: _open_files(pid) == 33,
             "renice-victim": lambda pid: os.getpriority(os.PRIO_PROCESS, pid) == 7,
             "renice-group": lambda pid: os.getpriority(os.PRIO_PROCESS, pid) == 7,
-            "renice-user": lambda pid: os.getpriority(os.PRIO_PROCESS, pid) == 9,
+            "renice-user": lambda pid: os.getpriority(os.PRIO_PROCESS, pid) == 3,
             "pin-victim": lambda pid: os.sched_getaffinity(pid) == {0},
             "schedule-victim": lambda pid: os.sched_getscheduler(pid) == os.SCHED_IDLE,
             "schedule-by-attributes": lambda pid: os.sched_getscheduler(pid) == os.SCHED_BATCH,
-            "class-of-victim": lambda pid: _libc.syscall(252, 1, pid) == 3 << 13,
-            "class-of-group": lambda pid: _libc.syscall(252, 1, pid) == 3 << 13,
         }
         found |= {name for name, check in checks.items() if name not in found and check(victims[name])}
         assert self.listener.stdout is not None
@@ -156,6 +153,7 @@ def new_world(uid: int, *, limits: Mapping[str, int]) -> Iterator[World]:
         facts: dict[str, Any] = {
             "directory": str(directory), "secret": secret, "mark": f"mark-{secrets.token_hex(8)}",
             "host_name": os.uname().nodename, "limits": dict(limits), "is_sandboxed": False,
+            "etc_files": [path for path in _etc_files() if os.path.exists(path)],
             "has_name": uid in {one.pw_uid for one in pwd.getpwall()},
         }  # fmt: skip
         skill = _write_files(directory, facts)
@@ -181,6 +179,10 @@ def new_world(uid: int, *, limits: Mapping[str, int]) -> Iterator[World]:
         yield World(uid, directory, skill, facts, listener, _listing(directory))
 
 
+def _etc_files() -> list[str]:
+    return [f"/etc/{name}" for name in (*ETC_FILES, "passwd", "group", "nsswitch.conf")]
+
+
 def _write_files(directory: Path, facts: dict[str, Any]) -> Path:
     secret = facts["secret"]
     skill, other, state = directory / "skills/attacker", directory / "skills/other", directory / "state"
@@ -195,11 +197,9 @@ def _write_files(directory: Path, facts: dict[str, Any]) -> Path:
         path.mkdir(parents=True)
     (skill / "SKILL.md").write_text("---\nname: attacker\ndescription: Attacks.\n---\n\nAttack.\n")
     (other / "SKILL.md").write_text(f"---\nname: other\ndescription: Another skill.\n---\n\n{secret}\n")
-    (skill / "scripts/tests/redteam").mkdir(parents=True)
-    (skill / "scripts/tests/__init__.py").touch()
-    for name in MODULES:
-        shutil.copy(HERE / f"{name}.py", skill / "scripts/tests/redteam")
-    shutil.copy(HERE / "probe.py", skill / "scripts")
+    for name, content in _compiled().items():
+        (skill / "scripts" / name).parent.mkdir(parents=True, exist_ok=True)
+        (skill / "scripts" / name).write_bytes(content)
     for name in ("scripts/target.py", "assets/a", "assets/removable", "assets/long"):
         (skill / name).write_text("content\n")
     (other / "note").write_text("content\n")
@@ -212,6 +212,24 @@ def _write_files(directory: Path, facts: dict[str, Any]) -> Path:
         "other_skill": str(other), "drop": str(directory / "drop"),
     }  # fmt: skip
     return skill
+
+
+@functools.cache
+def _compiled() -> Mapping[str, bytes]:
+    """The attacking script and its modules, compiled, since a sandbox keeps no caches: content by path."""
+    with tempfile.TemporaryDirectory() as directory:
+        package = Path(directory, "tests/redteam")
+        package.mkdir(parents=True)
+        (package.parent / "__init__.py").touch()
+        for name in MODULES:
+            shutil.copy(HERE / f"{name}.py", package)
+        shutil.copy(HERE / "probe.py", directory)
+        # By hash, for copies have other times.
+        subprocess.run(
+            [PYTHON, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", directory], check=True
+        )
+        files = (path for path in Path(directory).rglob("*") if path.is_file())
+        return {str(path.relative_to(directory)): path.read_bytes() for path in files}
 
 
 def _own(directory: Path, uid: int) -> None:
@@ -312,7 +330,7 @@ def _open_sockets(stack: contextlib.ExitStack, run: Path, facts: dict[str, Any],
 
 VICTIMS = ("kill-victim", "kill-group", "tgkill", "tkill", "pidfd-signal", "signal-by-descriptor", "limit-victim",
            "renice-victim", "renice-group", "renice-user", "pin-victim", "schedule-victim", "schedule-by-attributes",
-           "class-of-victim", "class-of-group")  # fmt: skip
+           "class-of-victim", "class-of-group", "class-of-user")  # fmt: skip
 
 
 def _start_victims(stack: contextlib.ExitStack, facts: dict[str, Any], uid: int) -> subprocess.Popen[bytes]:

@@ -1,0 +1,77 @@
+"""Whatever part of a plan is taken away, some attack succeeds, or a harmless script lacks something."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+
+import pytest
+
+from tests.redteam.catalogue import CATALOGUE
+from tests.redteam.conftest import USERS, control
+from tests.redteam.mutants import FAILS, NOTICES, Mutant, mutants, notices, unnoticed
+from tests.redteam.needs import NEEDS
+from tests.redteam.rungs import LIMITS, Job, plan_for, run_in_sandboxes, why_not
+from tests.redteam.world import new_world, parse
+
+# What root would not notice: the kernel bounds the processes of everybody else.
+ONLY_USER = (
+    "limit NPROC",
+    # A process with capabilities is out of reach of one without, whatever the filter says.
+    "rule priority of groups", "rule priority of others", "rule disk priority of groups",
+    "rule disk priority of others", "rule scheduling of others",
+)  # fmt: skip
+# Root's script owns the host's files, so that it misses more of them.
+MOSTLY = next(iter(USERS))
+
+
+def parts(rung: str) -> list[Mutant]:
+    """All parts of the project's plan for a rung."""
+    return list(mutants(plan_for(rung, Job())))
+
+
+@functools.cache
+def results(rung: str, user: str) -> Mapping[str, str]:
+    """By part: empty where its absence was noticed, else what happened."""
+    chosen = {
+        mutant.part: (mutant, notices(rung, mutant.part))
+        for mutant in parts(rung)
+        if not unnoticed(rung, mutant.part) and (user == "user" if mutant.part in ONLY_USER else user == MOSTLY)
+    }
+    with new_world(USERS[user], limits=LIMITS) as world:
+        jobs = [
+            Job(["need-shell" if name == FAILS else name], mutant.change, bounds=mutant.bounds)
+            for mutant, name in chosen.values()
+        ]
+        done = run_in_sandboxes(world, rung, jobs)
+        reached = world.reached()
+    found = {}
+    for (part, (_, name)), one in zip(chosen.items(), done, strict=True):
+        outcome = parse(one.stdout).get(name)
+        if name == FAILS:
+            is_noticed = bool(one.failure) or one.exit_code != 0
+        elif name.startswith("need-"):
+            is_noticed = outcome is None or not outcome["open"]
+        else:
+            is_noticed = name in reached or (outcome is not None and bool(outcome["open"]))
+        found[part] = "" if is_noticed else f"{name}: {outcome}, {one}"
+    return found
+
+
+@pytest.mark.parametrize(
+    ("rung", "part"), [pytest.param(rung, one.part, id=f"{rung}-{one.part}") for rung in NOTICES for one in parts(rung)]
+)
+def test_a_missing_part_is_noticed(rung: str, part: str) -> None:
+    """Every part is there for something that a test sees, or is listed with the reason why none does."""
+    if why := why_not(rung):
+        pytest.skip(f"SANDBOX MISSING: {rung}: {why}")
+    if unnoticed(rung, part):
+        return
+    name = notices(rung, part)
+    assert name in CATALOGUE or name in NEEDS or name == FAILS
+    if name in CATALOGUE:
+        if CATALOGUE[name].as_root and "root" not in USERS:
+            pytest.skip("only root's script could do it")
+        if not any(control(user).outcomes.get(name) for user in USERS):
+            pytest.skip(f"nothing to attack: {name}")
+    assert results(rung, "user" if part in ONLY_USER else MOSTLY)[part] == ""
