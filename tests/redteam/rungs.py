@@ -10,17 +10,19 @@ import asyncio
 import contextlib
 import dataclasses
 import os
+import resource
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from skilld.scripts import bubblewrap, landlock, launcher
+from skilld.scripts import bubblewrap, landlock, launcher, runner
 from skilld.scripts.host import read_host
 from skilld.scripts.kernel import landlock_abi
-from skilld.scripts.plan import SKILL, TMP, WORK, Allowance, Plan, Target, make_plan
-from skilld.scripts.runner import Bounds, Ended, run
+from skilld.scripts.plan import GRACE_S, SKILL, TMP, WORK, Allowance, Plan, Target, make_plan
+from skilld.scripts.runner import Bounds, Ended, OnOutput
 from skilld.scripts.scratch import scratch
 from skilld.scripts.started import SetupFailed, Started, Stdio
 from tests.redteam.world import PYTHON, World, in_child
@@ -44,6 +46,7 @@ BOUNDS = Bounds(timeout_s=40, output_bytes=1 << 20, memory_bytes=128 << 20, max_
 AT_A_TIME = 3
 
 Change = Callable[[Plan], Plan]
+T = TypeVar("T")
 
 
 def why_not(rung: str) -> str:
@@ -79,26 +82,63 @@ class Done:
     failure: str = ""
 
 
-def run_in_sandboxes(world: World, rung: str, jobs: Sequence[Job]) -> list[Done]:
+def run_in_sandboxes(
+    world: World, rung: str, jobs: Sequence[Job], *, grace_s: float = GRACE_S, at_a_time: int = AT_A_TIME
+) -> list[Done]:
     """Carry jobs out in sandboxes of their own, some at a time, as the world's user and in a child process."""
-    shutil.copy(launcher.__file__, world.scratch / "launcher.py")
 
     def work() -> list[dict[str, Any]]:
-        # The tests' Python and files may be out of another user's reach.
+        runner.GRACE_S = grace_s
+        return [dataclasses.asdict(done) for done in asyncio.run(_run_all(world, rung, jobs, at_a_time))]
+
+    return [Done(**done) for done in in_child(world.uid, world, _reachable(world, work))]
+
+
+def measure_growth(world: World, rung: str, job: Job) -> tuple[Done, int]:
+    """Carry a job out, and tell by how many bytes the process that did so grew at most."""
+
+    def work() -> tuple[dict[str, Any], int]:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        (done,) = asyncio.run(_run_all(world, rung, [job], 1))
+        return dataclasses.asdict(done), 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+
+    done, growth = in_child(world.uid, world, _reachable(world, work))
+    return Done(**done), growth
+
+
+def kill_daemon(world: World, rung: str, job: Job) -> None:
+    """Start a job, and kill the process that stands for the daemon when the script has written something."""
+
+    async def die(stream: str, data: bytes) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def work() -> None:
+        asyncio.run(_run_all(world, rung, [job], 1, die))
+
+    in_child(world.uid, world, _reachable(world, work), dies=True)
+
+
+def _reachable(world: World, work: Callable[[], T]) -> Callable[[], T]:
+    """What the tests' Python and files are for, also where they are out of another user's reach."""
+    shutil.copy(launcher.__file__, world.scratch / "launcher.py")
+
+    def prepared() -> T:
         sys.executable = PYTHON
         launcher.__file__ = str(world.scratch / "launcher.py")
-        return [dataclasses.asdict(done) for done in asyncio.run(_run_all(world, rung, jobs))]
+        return work()
 
-    return [Done(**done) for done in in_child(world.uid, world, work)]
+    return prepared
 
 
-async def _run_all(world: World, rung: str, jobs: Sequence[Job]) -> list[Done]:
-    turns = asyncio.Semaphore(AT_A_TIME)
+async def _run_all(
+    world: World, rung: str, jobs: Sequence[Job], at_a_time: int, on_output: OnOutput | None = None
+) -> list[Done]:
+    turns = asyncio.Semaphore(at_a_time)
     forks = landlock.Launcher() if rung == "landlock" else None
 
     async def one(job: Job) -> Done:
         async with turns:
-            return await run_one(world, rung, job, forks)
+            return await run_one(world, rung, job, forks, on_output)
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -109,7 +149,9 @@ async def _run_all(world: World, rung: str, jobs: Sequence[Job]) -> list[Done]:
             await forks.close()
 
 
-async def run_one(world: World, rung: str, job: Job, forks: landlock.Launcher | None) -> Done:
+async def run_one(
+    world: World, rung: str, job: Job, forks: landlock.Launcher | None, on_output: OnOutput | None
+) -> Done:
     """Carry one job out, without namespaces where there is a fork server."""
     with scratch() as place, contextlib.ExitStack() as stack:
         plan = plan_for(rung, job, place.work_dir, place.tmp_dir)
@@ -124,7 +166,7 @@ async def run_one(world: World, rung: str, job: Job, forks: landlock.Launcher | 
 
         text = world.order(plan.backend) if job.stdin is None else job.stdin
         try:
-            return _done(await run(start, job.bounds, stdin=text.encode()))
+            return _done(await runner.run(start, job.bounds, stdin=text.encode(), on_output=on_output))
         except SetupFailed as exc:
             return Done(failure=str(exc))
 

@@ -371,12 +371,12 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.stdout.close()
 
 
-def in_child(uid: int, world: World, function: Callable[[], Any]) -> Any:
+def in_child(uid: int, world: World, function: Callable[[], Any], *, dies: bool = False) -> Any:
     """
     Call a function in a child process that stands for the daemon; its result as JSON carries it.
 
     The child runs as ``uid``, was started from a terminal, has secrets in its environment, in its session's keyring
-    and in a descriptor that its children inherit.
+    and in a descriptor that its children inherit. One that ``dies`` kills itself, and has no result.
     """
     controller, terminal = os.openpty()
     reading, writing = os.pipe()
@@ -411,6 +411,9 @@ def in_child(uid: int, world: World, function: Callable[[], Any]) -> Any:
         answer = pipe.read()
     status = os.waitpid(child, 0)[1]
     os.close(controller)
+    if dies:
+        assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
+        return None
     assert status == 0, f"the child failed: {status}"
     return json.loads(answer)
 
