@@ -134,4 +134,5 @@ def _without_half_start(data: bytes) -> bytes:
     for skip in range(min(4, len(data))):
         if data[skip] & 0xC0 != 0x80:
             return data[skip:]
-    return data
+    # Four in a row are no part of any character.
+    return data if len(data) > 3 else b""

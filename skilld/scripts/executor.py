@@ -226,7 +226,10 @@ class Executor:
         taken: Rung | None = None
         await asyncio.to_thread(remove_left_over)
         self._versions = await asyncio.to_thread(versions, self._settings.bwrap_path)
+        tries_shared_proc = True
         for rung in rungs:
+            if rung.facts.proc == "shared" and rung.facts.backend != "none" and not tries_shared_proc:
+                continue
             verdict = await self._prove(rung)
             self._verdict = verdict
             if verdict.passed:
@@ -234,9 +237,9 @@ class Executor:
                 break
             self._rejected.append({"backend": rung.facts.backend, "reason": verdict.reason})
             await rung.close()
-            if rung.facts.proc == "private" and not _is_about_proc(verdict.reason):
-                # The same with the host's /proc would fail for the same reason.
-                rungs = [one for one in rungs if one.facts.proc != "shared"]
+            if rung.facts.proc == "private":
+                # With the host's /proc it would fail for the same reason, unless that is a fresh one.
+                tries_shared_proc = "proc" in verdict.reason
         self._checked_at = datetime.now(UTC)
         self._rung = taken
         if taken is None:
@@ -336,10 +339,6 @@ class Executor:
     def _bounds(self, wish: Wish) -> Bounds:
         settings = self._settings
         return Bounds(wish.timeout_s, settings.output_bytes, settings.memory_bytes, settings.max_processes)
-
-
-def _is_about_proc(reason: str) -> bool:
-    return "proc" in reason
 
 
 def _time(at: datetime) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -189,7 +188,7 @@ def versions(program: str) -> dict[str, Any]:
     except (OSError, ValueError):
         namespaces = None
     return {
-        "bubblewrap": bubblewrap.version_of(program) if os.access(program, os.X_OK) else None,
+        "bubblewrap": None if bubblewrap.check_program(program) else bubblewrap.version_of(program),
         "landlock_abi": landlock_abi(),
         "user_namespaces": namespaces,
     }
