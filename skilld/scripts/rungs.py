@@ -127,6 +127,7 @@ class LauncherRung:
                 "process-ids",
                 "processes-per-user",
                 "tmp-by-variable",
+                "user-names",
                 "work-unlimited",
             )
             self.facts = Facts(backend, network="none", proc="none", unix_sockets="denied", degraded=gaps)
