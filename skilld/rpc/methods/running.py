@@ -85,7 +85,7 @@ async def execute_script(
     if stream and context.connection is None:
         raise InvalidParams("stream", "needs a connection of JSON lines")
     if receipt:
-        raise TeeUnavailable(services.settings.dstack_endpoint or None, "this daemon signs no receipts")
+        raise TeeUnavailable(services.settings.dstack_endpoint or None, "this daemon signs no receipts yet")
     with context.hangup.cancels_this():
         await services.sync(None)
         opened = await open_current(services, name, path)
