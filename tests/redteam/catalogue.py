@@ -51,6 +51,7 @@ def attack(
     def enter(function: Attempt) -> Attempt:
         name = function.__name__.replace("_", "-")
 
+        @functools.wraps(function)
         def attempt(world: World) -> object:
             try:
                 return function(world)

@@ -40,7 +40,7 @@ class Battery:
     traces: tuple[str, ...]
 
 
-def _once(function: Callable[..., T]) -> Callable[..., T]:
+def once(function: Callable[..., T]) -> Callable[..., T]:
     """Call a function once for the same arguments, also where it fails."""
     failures: dict[Hashable, str] = {}
     cached = functools.cache(function)
@@ -58,7 +58,7 @@ def _once(function: Callable[..., T]) -> Callable[..., T]:
     return call
 
 
-@_once
+@once
 def control(user: str) -> Battery:
     """All attacks without a sandbox."""
     with new_world(USERS[user], limits=rungs.LIMITS) as world:
@@ -68,7 +68,7 @@ def control(user: str) -> Battery:
         return _battery(found, world.reached(), world.traces())
 
 
-@_once
+@once
 def battery(rung: str, user: str) -> Battery:
     """All attacks and needs in sandboxes; those that may end everything in one of their own."""
     together = [name for name, one in CATALOGUE.items() if not one.is_solo]

@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from tests.redteam import probe
 from tests.redteam.catalogue import CATALOGUE
 
-assert probe.MODULES
-
 OWN_SOCKETS = "Unix sockets among its own processes"
 DISK = "files on the host's disk, each of limited size, while it runs"
 
@@ -48,7 +46,8 @@ GAPS: Mapping[str, Mapping[str, str]] = {
 def table() -> str:
     """The table of attacks and rungs, as the README shows it."""
     rows: dict[str, list[str]] = {}
-    for name, one in CATALOGUE.items():
+    modules = [module.__name__ for module in probe.MODULES]
+    for name, one in sorted(CATALOGUE.items(), key=lambda item: modules.index(item[1].attack.__module__)):
         rows.setdefault(one.row, []).append(name)
     lines = ["| attack | tried | bubblewrap | with the host's `/proc` | Landlock |", "|---|---|---|---|---|"]
     for row, names in rows.items():

@@ -14,6 +14,7 @@ import resource
 import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -23,7 +24,7 @@ from skilld.scripts.host import read_host
 from skilld.scripts.kernel import landlock_abi
 from skilld.scripts.plan import GRACE_S, SKILL, TMP, WORK, Allowance, Plan, Target, make_plan
 from skilld.scripts.runner import Bounds, Ended, OnOutput
-from skilld.scripts.scratch import scratch
+from skilld.scripts.scratch import remove_left_over, scratch
 from skilld.scripts.started import SetupFailed, Started, Stdio
 from tests.redteam.world import PYTHON, World, in_child
 
@@ -88,7 +89,7 @@ def run_in_sandboxes(
     """Carry jobs out in sandboxes of their own, some at a time, as the world's user and in a child process."""
 
     def work() -> list[dict[str, Any]]:
-        runner.GRACE_S = grace_s
+        runner.GRACE_S = grace_s  # type: ignore[attr-defined]  # where it is asked for
         return [dataclasses.asdict(done) for done in asyncio.run(_run_all(world, rung, jobs, at_a_time))]
 
     return [Done(**done) for done in in_child(world.uid, world, _reachable(world, work))]
@@ -104,6 +105,11 @@ def measure_growth(world: World, rung: str, job: Job) -> tuple[Done, int]:
 
     done, growth = in_child(world.uid, world, _reachable(world, work))
     return Done(**done), growth
+
+
+def restart_daemon(world: World) -> None:
+    """Do what a daemon does at its start about what one that was killed has left."""
+    in_child(world.uid, world, _reachable(world, remove_left_over))
 
 
 def kill_daemon(world: World, rung: str, job: Job) -> None:
@@ -124,6 +130,7 @@ def _reachable(world: World, work: Callable[[], T]) -> Callable[[], T]:
 
     def prepared() -> T:
         sys.executable = PYTHON
+        tempfile.tempdir = str(world.scratch)
         launcher.__file__ = str(world.scratch / "launcher.py")
         return work()
 

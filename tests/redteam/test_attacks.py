@@ -10,8 +10,6 @@ from tests.redteam.expected import GAPS
 from tests.redteam.needs import NEEDS
 from tests.redteam.rungs import RUNGS, why_not
 
-EVERYWHERE = [pytest.param(rung, user, id=f"{rung}-{user}") for rung in RUNGS for user in USERS]
-
 
 def _demand(rung: str) -> None:
     if why := why_not(rung):
@@ -30,16 +28,18 @@ def test_an_attack_succeeds_without_a_sandbox(name: str) -> None:
         pytest.skip(f"nothing to attack: {control(next(iter(outcomes))).how[name]}")
 
 
-@pytest.mark.parametrize(("rung", "user"), EVERYWHERE)
+@pytest.mark.parametrize("rung", RUNGS)
 @pytest.mark.parametrize("name", CATALOGUE)
-def test_an_attack_fails_in_a_sandbox(rung: str, user: str, name: str) -> None:
-    """Except for the gaps that are listed, and those are there."""
+def test_an_attack_fails_in_a_sandbox(rung: str, name: str) -> None:
+    """Whoever the daemon is. Except for the gaps that are listed, and those are there."""
     _demand(rung)
-    found = battery(rung, user)
-    assert bool(found.outcomes[name]) == (name in GAPS[rung]), found.how[name]
+    for user in USERS:
+        found = battery(rung, user)
+        assert bool(found.outcomes[name]) == (name in GAPS[rung]), (user, found.how[name])
 
 
-@pytest.mark.parametrize(("rung", "user"), EVERYWHERE)
+@pytest.mark.parametrize("rung", RUNGS)
+@pytest.mark.parametrize("user", USERS)
 def test_nothing_outside_was_touched(rung: str, user: str) -> None:
     """All those attacks together leave every file of the host as it was."""
     _demand(rung)
@@ -48,13 +48,14 @@ def test_nothing_outside_was_touched(rung: str, user: str) -> None:
     assert control(user).traces
 
 
-@pytest.mark.parametrize(("rung", "user"), EVERYWHERE)
+@pytest.mark.parametrize("rung", RUNGS)
 @pytest.mark.parametrize("name", NEEDS)
-def test_a_harmless_script_has_what_it_needs(rung: str, user: str, name: str) -> None:
+def test_a_harmless_script_has_what_it_needs(rung: str, name: str) -> None:
     """The sandbox is one to work in."""
     _demand(rung)
-    found = battery(rung, user)
-    assert found.outcomes[name], found.how[name]
+    for user in USERS:
+        found = battery(rung, user)
+        assert found.outcomes[name], (user, found.how[name])
 
 
 @pytest.mark.parametrize("rung", GAPS)

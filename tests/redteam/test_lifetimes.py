@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import select
 import time
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.redteam.conftest import USERS
+from tests.redteam.conftest import USERS, once
 from tests.redteam.rungs import (
     BOUNDS,
     LIMITS,
@@ -22,6 +21,7 @@ from tests.redteam.rungs import (
     Job,
     kill_daemon,
     measure_growth,
+    restart_daemon,
     run_in_sandboxes,
     why_not,
 )
@@ -131,15 +131,17 @@ CASES: Mapping[str, Case] = {
 EVERYWHERE = [pytest.param(rung, user, id=f"{rung}-{user}") for rung in RUNGS if rung != SHARED_PROC for user in USERS]
 
 
-@functools.cache
+@once
 def results(rung: str, user: str) -> Mapping[str, Done]:
-    """All cases, side by side but for the bomb: without namespaces, processes count for all of a user's runs."""
-    found = {}
+    """All cases, side by side but for the bomb; nothing is left of them."""
+    # Without namespaces, processes count for all runs of a user.
+    found: dict[str, Done] = {}
     with new_world(USERS[user], limits=LIMITS) as world:
         for names in ([name for name in CASES if name != "fork bomb"], ["fork bomb"]):
             jobs = [CASES[name].job for name in names]
             done = run_in_sandboxes(world, rung, jobs, grace_s=GRACE_S, at_a_time=6)
             found.update(zip(names, done, strict=True))
+        assert (survivors(), world.litter()) == ([], [])
     return found
 
 
@@ -174,31 +176,15 @@ def test_a_script_ends_as_it_must(rung: str, user: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(("rung", "user"), EVERYWHERE)
-def test_nothing_is_left(rung: str, user: str) -> None:
-    """No process of any of those scripts lives on, and no directory of theirs."""
-    if why := why_not(rung):
-        pytest.skip(f"SANDBOX MISSING: {rung}: {why}")
-    results(rung, user)
-    assert survivors() == []
-    mine = [one.name for one in os.scandir("/tmp") if one.name.startswith("skilld-run-") and _owner(one) == USERS[user]]
-    assert mine == [] or user == "root"
-
-
-def _owner(entry: os.DirEntry[str]) -> int | None:
-    try:
-        return entry.stat(follow_symlinks=False).st_uid
-    except FileNotFoundError:
-        return None
-
-
-@pytest.mark.parametrize(("rung", "user"), EVERYWHERE)
 def test_scripts_die_with_the_daemon(rung: str, user: str) -> None:
-    """A daemon that is killed takes them along, those that ran away included."""
+    """A daemon that is killed takes them along, those that ran away included; the next one removes their files."""
     if why := why_not(rung):
         pytest.skip(f"SANDBOX MISSING: {rung}: {why}")
     with new_world(USERS[user], limits=LIMITS) as world:
-        kill_daemon(world, rung, shell(DAEMONS + f"echo started; exec sleep {MARK}"))
+        kill_daemon(world, rung, shell(DAEMONS + f"echo > $HOME/file; echo started; exec sleep {MARK}"))
         wait_for_none()
+        restart_daemon(world)
+        assert world.litter() == []
 
 
 @pytest.mark.parametrize("rung", [rung for rung in RUNGS if rung != SHARED_PROC])

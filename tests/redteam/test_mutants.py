@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 
 import pytest
 
 from tests.redteam.catalogue import CATALOGUE
-from tests.redteam.conftest import USERS, control
+from tests.redteam.conftest import USERS, control, once
 from tests.redteam.mutants import FAILS, NOTICES, Mutant, mutants, notices, unnoticed
 from tests.redteam.needs import NEEDS
 from tests.redteam.rungs import LIMITS, Job, plan_for, run_in_sandboxes, why_not
@@ -30,7 +29,7 @@ def parts(rung: str) -> list[Mutant]:
     return list(mutants(plan_for(rung, Job())))
 
 
-@functools.cache
+@once
 def results(rung: str, user: str) -> Mapping[str, str]:
     """By part: empty where its absence was noticed, else what happened."""
     chosen = {

@@ -87,6 +87,10 @@ class World:
         there = [path for path in needed if os.path.exists(path)]
         return json.dumps({**self.facts, "is_sandboxed": True, "rung": rung, "needed": there})
 
+    def litter(self) -> list[str]:
+        """What runs have left where the daemon makes directories for them."""
+        return [name for name in os.listdir(self.scratch) if name != "launcher.py"]
+
     def reached(self) -> frozenset[str]:
         """Names of attacks whose effect is seen from outside."""
         victims = self.facts["victims"]
