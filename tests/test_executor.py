@@ -24,7 +24,7 @@ from skilld.scripts.canary import judge
 from skilld.scripts.capture import Captured
 from skilld.scripts.executor import Executor, Wish, check_settings
 from skilld.scripts.kernel import hide_process
-from skilld.scripts.opening import OpenScript, open_script
+from skilld.scripts.opening import OpenScript, Stale, open_script
 from skilld.scripts.outcome import Outcome
 from skilld.scripts.plan import Plan
 from skilld.scripts.rungs import LauncherRung
@@ -114,6 +114,27 @@ async def test_an_outcome_says_what_a_receipt_needs(opened: OpenScript) -> None:
     assert outcome.stdin_sha256 == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
     assert outcome.started_at <= outcome.ended_at
     assert outcome.started_at.utcoffset() is not None
+
+
+async def test_a_script_that_is_changed_meanwhile(opened: OpenScript) -> None:
+    """Before it runs, it does not; while it runs, the outcome claims no digest."""
+    script = Path(opened.skill.path, opened.script)
+    notes = Path(opened.skill.path, "notes.md")
+
+    async def on_output(stream: str, data: bytes) -> None:
+        notes.write_text("new")
+
+    async with executing(backend="none") as one:
+        outcome = await one.run(opened, Wish(), client=1, on_output=on_output)
+        assert outcome.skill_digest is None
+        notes.unlink()
+        assert (await one.run(opened, Wish(), client=1)).skill_digest == opened.digest
+        script.write_text("echo new\n")
+        with pytest.raises(Stale):
+            await one.run(opened, Wish(), client=1)
+        script.unlink()
+        with pytest.raises(Stale):
+            await one.run(opened, Wish(), client=1)
 
 
 def stub(directory: Path, text: str) -> str:

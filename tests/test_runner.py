@@ -167,6 +167,17 @@ async def test_a_reader_that_fails_ends_the_run(runs: Runs) -> None:
     assert descendants(runs.started[0].pid) == []
 
 
+async def test_a_reader_that_stops_holds_no_place(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run ends without him, and all that was written counts."""
+    monkeypatch.setattr(runner, "READER_S", 0.05)
+
+    async def on_output(stream: str, data: bytes) -> None:
+        await asyncio.Event().wait()
+
+    ended = await runs("echo a; echo b >&2; sleep 0.2; printf c", on_output=on_output)
+    assert (ended.stdout.head, ended.stderr.head) == (b"a\nc", b"b\n")
+
+
 async def test_to_the_end() -> None:
     """Work that must not stay half done goes on through a cancellation, and the cancellation is not lost."""
     gate, done = asyncio.Event(), []

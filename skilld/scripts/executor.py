@@ -26,7 +26,7 @@ from skilld.scripts.canary import Verdict, prove
 from skilld.scripts.fairqueue import FairQueue
 from skilld.scripts.host import check_shown, find_program
 from skilld.scripts.interpreters import choose_interpreter, dependencies_of, parse_interpreters
-from skilld.scripts.opening import OpenScript
+from skilld.scripts.opening import OpenScript, Stale
 from skilld.scripts.outcome import Outcome
 from skilld.scripts.plan import Allowance, Plan, Target
 from skilld.scripts.rungs import Facts, Rung, ladder, versions
@@ -131,12 +131,15 @@ class Executor:
             ScriptDependencies: It declares dependencies, and no environment is prepared for it.
             Busy: Too many runs wait.
             ShuttingDown: The daemon goes down.
+            Stale: The script was changed while it waited; nothing ran.
         """
         rung = await self._proved()
         target = self._target(opened, wish)
         asked = time.monotonic()
         async with self._queue.turn(client):
             queued_s = time.monotonic() - asked
+            if not opened.is_same():
+                raise Stale
             started_at = datetime.now(UTC)
             try:
                 ended = await self._run_in(
@@ -144,11 +147,14 @@ class Executor:
                 )
             except SetupFailed as exc:
                 raise self._failed(rung, exc) from exc
+        # A file that was touched meanwhile may have been another when it was read.
+        still_holds = opened.digest is not None and await asyncio.to_thread(opened.is_as_known)
+        digest = opened.digest if still_holds else None
         log.info(
             "ran %s of %s (%s): exit code %d in %.3f s, sandbox %s%s",
             opened.script,
             opened.skill.id,
-            (opened.digest or "no digest"),
+            digest or "no digest",
             ended.exit_code,
             ended.duration_s,
             rung.facts.backend,
@@ -156,7 +162,7 @@ class Executor:
         )
         return Outcome(
             opened.skill.id,
-            opened.digest,
+            digest,
             opened.script,
             wish.args,
             tuple(sorted(wish.environment)),
@@ -278,8 +284,9 @@ class Executor:
 
         try:
             return await prove(attempt, self._settings.memory_bytes)
-        except OSError as exc:
-            return Verdict({}, f"the canary cannot be run: {exc.strerror}")
+        except Exception as exc:
+            log.exception("the canary cannot be run")
+            return Verdict({}, f"the canary cannot be run: {exc}")
 
     def _failed(self, rung: Rung, exc: SetupFailed) -> SandboxUnavailable:
         """A sandbox that failed in mid-life must prove itself again."""
@@ -332,9 +339,9 @@ class Executor:
         )
 
     def _find(self, program: str, venv: str) -> str | None:
-        if venv and os.access(f"{venv}/bin/{program}", os.X_OK):
-            return f"{venv}/bin/{program}"
-        return find_program(program, self._settings.extra_ro)
+        visible = (*self._settings.extra_ro, *((venv,) if venv else ()))
+        inside = find_program(f"{venv}/bin/{program}", visible) if venv else None
+        return inside or find_program(program, visible)
 
     def _bounds(self, wish: Wish) -> Bounds:
         settings = self._settings

@@ -19,11 +19,11 @@ import hashlib
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from skilld.errors import FileNotFound, SkillNotFound
 from skilld.scripts.kernel import open_beneath
-from skilld.skills.files import TARGET, FileState, list_files
+from skilld.skills.files import TARGET, FileState, identity_of, list_files
 from skilld.skills.model import Skill
 
 # Enough for the first line and the metadata of any script.
@@ -49,6 +49,9 @@ class OpenScript:
         head: The script's first bytes.
         sha256: Of the whole script, bare hex.
         digest: The skill's, where every file is as the registry knows it; else None.
+        identity: The script's.
+        known: The files of the skill, as the registry knows them.
+        limit_files: The most files that are looked at.
     """
 
     skill: Skill
@@ -57,6 +60,26 @@ class OpenScript:
     head: bytes
     sha256: str
     digest: str | None
+    identity: bytes = b""
+    known: Sequence[FileState] = ()
+    limit_files: int = 0
+
+    def is_same(self) -> bool:
+        """Whether the script is still the file that was opened, untouched."""
+        try:
+            state = os.stat(self.script, dir_fd=self.skill_fd, follow_symlinks=False)
+        except OSError:
+            return False
+        return identity_of(state) == self.identity
+
+    def is_as_known(self) -> bool:
+        """Whether every file of the skill is still the one that the registry has hashed, untouched."""
+        identities = {file.path: file.identity for file in self.known if file.path != TARGET}
+        with contextlib.suppress(OSError), os.scandir(b"/proc/self/fd/%d" % self.skill_fd) as entries:
+            children = sorted(entries, key=lambda child: child.name)
+            found = {file.path: file.identity for file in list_files(children, self.limit_files, [])}
+            return found == identities and b"" not in identities.values()
+        return False
 
     def is_in_place(self) -> bool:
         """Whether the skill's path still leads to this directory; where it does not, its removal waits for us."""
@@ -88,14 +111,14 @@ def open_script(skill: Skill, script: str, known: Sequence[FileState], limit_fil
     resource = next((one for one in skill.resources if one.path == script), None)
     skill_fd = _pin(skill)
     try:
-        sha256, head = _read_script(skill, script, skill_fd)
+        sha256, head, identity = _read_script(skill, script, skill_fd)
         if resource is None or resource.sha256 != sha256:
             raise Stale
-        digest = skill.digest if _is_as_known(skill_fd, known, limit_files) else None
+        opened = OpenScript(skill, script, skill_fd, head, sha256, skill.digest, identity, known, limit_files)
+        return opened if opened.is_as_known() else replace(opened, digest=None)
     except BaseException:
         os.close(skill_fd)
         raise
-    return OpenScript(skill, script, skill_fd, head, sha256, digest)
 
 
 def _pin(skill: Skill) -> int:
@@ -123,8 +146,8 @@ def _pin(skill: Skill) -> int:
     return descriptor
 
 
-def _read_script(skill: Skill, script: str, skill_fd: int) -> tuple[str, bytes]:
-    """The hash and the head of a script, read from one open file."""
+def _read_script(skill: Skill, script: str, skill_fd: int) -> tuple[str, bytes, bytes]:
+    """The hash, the head and the identity of a script, read from one open file."""
     try:
         descriptor = open_beneath(skill_fd, script)
     except ValueError:
@@ -139,18 +162,8 @@ def _read_script(skill: Skill, script: str, skill_fd: int) -> tuple[str, bytes]:
         while chunk := os.read(descriptor, _READ_BYTES):
             digest.update(chunk)
             head = head or chunk[:HEAD_BYTES]
-        return digest.hexdigest(), head
+        return digest.hexdigest(), head, identity_of(state)
     except OSError as exc:
         raise FileNotFound(skill.id, script, exc.strerror or "") from None
     finally:
         os.close(descriptor)
-
-
-def _is_as_known(skill_fd: int, known: Sequence[FileState], limit_files: int) -> bool:
-    """Whether every file is the one that the registry has hashed."""
-    identities = {file.path: file.identity for file in known if file.path != TARGET}
-    with contextlib.suppress(OSError), os.scandir(b"/proc/self/fd/%d" % skill_fd) as entries:
-        children = sorted(entries, key=lambda child: child.name)
-        found = {file.path: file.identity for file in list_files(children, limit_files, [])}
-        return found == identities and b"" not in identities.values()
-    return False

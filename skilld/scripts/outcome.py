@@ -24,7 +24,8 @@ class Outcome:
 
     Attributes:
         skill: Its id.
-        skill_digest: The skill's digest at the moment of opening; None where it has none, or was being changed.
+        skill_digest: The skill's digest, which held from the moment of opening to the end; None where it has none, or a
+            file of the skill was touched meanwhile.
         script: Path relative to the skill directory.
         args: The caller's.
         variables: The names of the caller's variables, sorted.

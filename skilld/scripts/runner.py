@@ -39,6 +39,8 @@ _CHUNK_BYTES = 64 * 1024
 _MESSAGE_BYTES = 2_000
 # Reads of a stream that never runs dry before others get a turn.
 _CHUNKS_A_TURN = 8
+# Seconds that a reader of the output has once the script has ended; a place among those that run is not his to hold.
+READER_S = 10.0
 # Seconds between two looks at what a run holds.
 WATCH_S = 0.1
 
@@ -98,8 +100,10 @@ async def run(start: Start, bounds: Bounds, *, stdin: bytes | None = None, on_ou
         began = time.monotonic()
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(_drain(ours_out.fd, "stdout", captures[0], on_output))
-                group.create_task(_drain(ours_err.fd, "stderr", captures[1], on_output))
+                drains = {
+                    group.create_task(_drain(ours_out.fd, "stdout", captures[0], on_output)),
+                    group.create_task(_drain(ours_err.fd, "stderr", captures[1], on_output)),
+                }
                 helpers = [group.create_task(_watch(started, bounds))]
                 if ours_in is not None:
                     helpers.append(group.create_task(_feed(ours_in, stdin or b"")))
@@ -109,6 +113,12 @@ async def run(start: Start, bounds: Bounds, *, stdin: bytes | None = None, on_ou
                     helper.cancel()
                 if helpers[0].done() and not helpers[0].cancelled():
                     sent = "SIGKILL"
+                _, late = await asyncio.wait(drains, timeout=READER_S)
+                for drain in late:
+                    drain.cancel()
+            # What a reader was too slow for still counts.
+            for end, capture in zip((ours_out, ours_err), captures, strict=True):
+                _read_rest(end.fd, capture)
         except BaseExceptionGroup as errors:
             # One thing went wrong; the others were cancelled for it.
             error = errors.exceptions[0]
@@ -156,6 +166,13 @@ async def _watch(started: Started, bounds: Bounds) -> None:
             log.warning("ended a script with %d threads and %d bytes of memory", usage.threads, usage.memory_bytes)
             started.kill()
             return
+
+
+def _read_rest(fd: int, capture: Capture) -> None:
+    """Take in what is left of a stream that nobody writes to any more."""
+    with contextlib.suppress(BlockingIOError):
+        while data := os.read(fd, _CHUNK_BYTES):
+            capture.add(data)
 
 
 async def _drain(fd: int, stream: str, capture: Capture, on_output: OnOutput | None) -> None:

@@ -64,9 +64,10 @@ def scratch() -> Iterator[Scratch]:
 def remove_left_over() -> None:
     """Remove what a daemon of this user that was killed has left."""
     base = tempfile.gettempdir()
-    for name in os.listdir(base):
-        if not name.startswith(_PREFIX):
-            continue
+    names: list[str] = []
+    with contextlib.suppress(OSError):
+        names = [name for name in os.listdir(base) if name.startswith(_PREFIX)]
+    for name in names:
         path = f"{base}/{name}"
         with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
             if os.lstat(path).st_uid == os.geteuid():

@@ -9,6 +9,7 @@ Source: API, section 3, ``skills.execute_script``; execve(2), "Limits on size of
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -88,20 +89,31 @@ async def execute_script(
         raise TeeUnavailable(services.settings.dstack_endpoint or None, "this daemon signs no receipts yet")
     with context.hangup.cancels_this():
         await services.sync(None)
-        opened = await open_current(services, name, path)
-        try:
-            if explain:
-                return {"plan": (await services.executor.explain(opened, wish)).to_json()}
-            on_output, finish = _streaming(context) if stream else (None, None)
-            client = (context.peer.uid, context.peer.pid)
-            outcome = await services.executor.run(opened, wish, client=client, on_output=on_output)
-            if finish is not None:
-                await finish()
-        finally:
-            is_in_place = opened.is_in_place()
-            opened.close()
-            if not is_in_place:
-                services.store.clean_up_after(opened.skill.root)
+        for _ in range(OPEN_TRIES):
+            with contextlib.suppress(Stale):
+                return await _execute(context, name, path, wish, stream=bool(stream), explain=bool(explain))
+    raise Busy(f"{path!r} of skill {name!r} is being written")
+
+
+async def _execute(
+    context: Context, name: str, script: str, wish: Wish, *, stream: bool, explain: bool
+) -> dict[str, Any]:
+    """Open a script, run it and let it go; raises Stale where it was changed before it ran."""
+    services = context.services
+    opened = await open_current(services, name, script)
+    try:
+        if explain:
+            return {"plan": (await services.executor.explain(opened, wish)).to_json()}
+        on_output, finish = _streaming(context) if stream else (None, None)
+        client = (context.peer.uid, context.peer.pid)
+        outcome = await services.executor.run(opened, wish, client=client, on_output=on_output)
+        if finish is not None:
+            await finish()
+    finally:
+        is_in_place = opened.is_in_place()
+        opened.close()
+        if not is_in_place:
+            services.store.clean_up_after(opened.skill.root)
     return outcome.to_json()
 
 
