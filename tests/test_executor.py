@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures.thread  # noqa: F401 - before it is out of reach
+import json
 import os
 import shutil
 import sys
@@ -30,7 +31,7 @@ from skilld.scripts.plan import Plan
 from skilld.scripts.rungs import LauncherRung
 from skilld.scripts.runner import Ended
 from skilld.skills.scanner import ScanLimits, scan
-from tests.isolation import as_nobody
+from tests.isolation import as_nobody, run_with_mounts
 
 LIMITS = ScanLimits(1 << 20, 100, 1 << 20, 6, frozenset())
 BWRAP = "/usr/bin/bwrap"
@@ -205,6 +206,37 @@ async def test_the_ladder_goes_down_and_says_so(opened: OpenScript, tmp_path: Pa
     assert outcome.facts.degraded
     assert [rejected["backend"] for rejected in status["rejected"]] == ["bubblewrap"]
     assert status["canary"]["passed"]
+
+
+@needs_bubblewrap
+def test_a_container_that_covers_parts_of_proc(tmp_path: Path) -> None:
+    """There no fresh /proc can be mounted: the host's is shown, read-only, and the result says so."""
+    mounts = """
+        mount --make-rprivate /
+        grep ' - proc' /proc/self/mountinfo | while read -r a b c d point e; do
+          test "$point" = /proc || umount -l "$point"
+        done
+        mount --bind /dev/null /proc/uptime
+    """
+    code = """
+        import asyncio, json
+        from skilld.config import Execution
+        from skilld.scripts.executor import Executor
+        from skilld.scripts.kernel import hide_process
+
+        async def main():
+            executor = Executor(Execution())
+            executor.begin()
+            await executor._choosing
+            print(json.dumps(executor.status()))
+            await executor.close()
+
+        hide_process()
+        asyncio.run(main())
+    """
+    status = json.loads(run_with_mounts(mounts, code, tmp_path))
+    assert (status["backend"], status["proc"], status["degraded"]) == ("bubblewrap", "shared", ["proc-shared"])
+    assert "Can't mount proc" in status["rejected"][0]["reason"]
 
 
 @needs_bubblewrap

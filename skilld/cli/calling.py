@@ -76,7 +76,7 @@ def _sandbox(sandbox: Any) -> str:
         reasons = "; ".join(f"{one.get('backend')}: {one.get('reason')}" for one in rejected)
         return f"none, scripts do not run ({reasons})" if reasons else "none, scripts do not run"
     gaps = ", ".join(sandbox.get("degraded", []))
-    return f"{sandbox['backend']}{f', without {gaps}' if gaps else ''}"
+    return f"{sandbox['backend']}{f' (gaps: {gaps})' if gaps else ''}"
 
 
 def _parse(params: tuple[str, ...]) -> Any:

@@ -254,11 +254,8 @@ class Executor:
         elif taken.facts.backend == "none":
             log.warning("scripts run WITHOUT a sandbox (execution.backend: none): they may do all that this user may")
         else:
-            log.info(
-                "scripts run under %s%s",
-                taken.facts.backend,
-                f", without {', '.join(taken.facts.degraded)}" if taken.facts.degraded else "",
-            )
+            gaps = f" (gaps: {', '.join(taken.facts.degraded)})" if taken.facts.degraded else ""
+            log.info("scripts run under %s%s", taken.facts.backend, gaps)
 
     async def _prove(self, rung: Rung) -> Verdict:
         if reason := rung.refusal():

@@ -53,7 +53,8 @@ def attacks(order: dict[str, Any]) -> dict[str, Callable[[], bool]]:
         "make a vsock socket": lambda: _socket(_AF_VSOCK, socket.SOCK_STREAM),
         "make a netlink socket": lambda: _socket(socket.AF_NETLINK, socket.SOCK_RAW),
         "read the daemon's environment": lambda: _read(f"/proc/{pid}/environ") is not None,
-        "list the daemon's files": lambda: os.listdir(f"/proc/{pid}/fd") is not None,
+        # Their numbers alone, which root's script sees in the host's /proc, lead nowhere.
+        "reach the daemon's files": lambda: bool(os.readlink(f"/proc/{pid}/fd/0")),
         "signal the daemon": lambda: _signal(pid),
         "read the daemon's limits": lambda: resource.prlimit(pid, resource.RLIMIT_NOFILE) is not None,
         "trace the daemon": lambda: _call(_PTRACE, _PTRACE_SEIZE, pid, 0, 0),
