@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import fcntl
 import functools
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 from tests.redteam.kernel import Absent
 
-World = dict[str, Any]
-Attempt = Callable[[World], object]
+# What only a reader of the types needs is not imported: hundreds of sandboxes begin with these lines.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    World = dict[str, Any]
+    Attempt = Callable[[World], object]
 
 
-@dataclass(frozen=True)
 class Attack:
     """
     One attack. ``row`` is its line in the table that people read; attacks of one row belong together.
@@ -29,11 +31,12 @@ class Attack:
         as_root: Without a sandbox only root succeeds, so only root's positive control counts.
     """
 
-    name: str
-    row: str
-    attack: Attempt
-    is_solo: bool = False
-    as_root: bool = False
+    def __init__(self, name: str, row: str, attack: Attempt, *, is_solo: bool = False, as_root: bool = False) -> None:
+        self.name = name
+        self.row = row
+        self.attack = attack
+        self.is_solo = is_solo
+        self.as_root = as_root
 
 
 CATALOGUE: dict[str, Attack] = {}
@@ -61,7 +64,7 @@ def attack(
                 raise
 
         assert name not in CATALOGUE, name
-        CATALOGUE[name] = Attack(name, row, attempt, is_solo, as_root)
+        CATALOGUE[name] = Attack(name, row, attempt, is_solo=is_solo, as_root=as_root)
         return function
 
     return enter

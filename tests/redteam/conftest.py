@@ -72,9 +72,11 @@ def control(user: str) -> Battery:
 def battery(rung: str, user: str) -> Battery:
     """All attacks and needs in sandboxes; those that may end everything in one of their own."""
     together = [name for name, one in CATALOGUE.items() if not one.is_solo]
-    jobs = [Job([*together, *NEEDS]), *(Job([name]) for name, one in CATALOGUE.items() if one.is_solo)]
+    alone = [Job([name]) for name, one in CATALOGUE.items() if one.is_solo]
     with new_world(USERS[user], limits=rungs.LIMITS) as world:
-        done = rungs.run_in_sandboxes(world, rung, jobs)
+        done = rungs.run_in_sandboxes(world, rung, [Job([*together, *NEEDS])])
+        # Without namespaces a bomb takes processes from all that run beside it.
+        done += rungs.run_in_sandboxes(world, rung, alone, at_a_time=1 if rung == "landlock" else len(alone))
         failures = [f"{one.failure}{one.stderr}" for one in done if one.failure or one.stderr]
         assert not failures, failures
         found = {name: outcome for one in done for name, outcome in parse(one.stdout).items()}

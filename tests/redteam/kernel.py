@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 
-IS_X86 = platform.machine() == "x86_64"
+IS_X86 = os.uname().machine == "x86_64"
 
 _X86_64 = {
     name: int(number)
@@ -40,6 +39,18 @@ _X86_64 = {
         """.split()
     )
 }
+
+
+_made = 0
+
+
+def fresh_dir(beside: str | None = None) -> str:
+    """A new directory, below another one or where temporary files belong; what tempfile.mkdtemp is for."""
+    global _made
+    _made += 1
+    path = f"{beside or os.environ.get('TMPDIR', '/tmp')}/fresh-{os.getpid()}-{os.urandom(4).hex()}-{_made}"
+    os.mkdir(path, 0o700)
+    return path
 
 
 class Absent(Exception):

@@ -6,10 +6,13 @@ import ctypes
 import mmap
 import os
 import stat
-import tempfile
 
-from tests.redteam.catalogue import World, attack, inherited
-from tests.redteam.kernel import Absent, call
+from tests.redteam.catalogue import attack, inherited
+from tests.redteam.kernel import Absent, call, fresh_dir
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tests.redteam.catalogue import World
 
 KEYS = "Read the daemon's key file, its state directory, or any other file of the host"
 OWN_SKILL = "Write into its own skill: create, overwrite, rename, link, chmod, touch, mount around it"
@@ -56,9 +59,9 @@ def key_file_through_cwd(world: World) -> bool:
 
 @attack(KEYS)
 def key_file_through_own_link(world: World) -> bool:
-    with tempfile.TemporaryDirectory() as directory:
-        os.symlink(world["key_file"], f"{directory}/link")
-        return _reads_secret(f"{directory}/link", world)
+    link = f"{fresh_dir()}/link"
+    os.symlink(world["key_file"], link)
+    return _reads_secret(link, world)
 
 
 @attack(KEYS)
@@ -172,7 +175,7 @@ def remove_in_skill(world: World) -> bool:
 
 @attack(OWN_SKILL)
 def link_out_of_skill(world: World) -> bool:
-    os.link("SKILL.md", f"{tempfile.mkdtemp()}/linked")
+    os.link("SKILL.md", f"{fresh_dir()}/linked")
     return True
 
 
@@ -392,9 +395,8 @@ def host_devices(world: World) -> bool:
 @attack(DEVICES, as_root=True)
 def make_device(world: World) -> bool:
     """A node for the machine's memory or disk."""
-    with tempfile.TemporaryDirectory() as directory:
-        os.mknod(f"{directory}/mem", stat.S_IFCHR | 0o600, os.makedev(1, 1))
-        return True
+    os.mknod(f"{fresh_dir()}/mem", stat.S_IFCHR | 0o600, os.makedev(1, 1))
+    return True
 
 
 @attack(DEVICES)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
-import tempfile
 
-from tests.redteam.catalogue import CATALOGUE, Attack, World, attack
-from tests.redteam.kernel import Absent, call
+from tests.redteam.catalogue import CATALOGUE, Attack, attack
+from tests.redteam.kernel import Absent, call, fresh_dir
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tests.redteam.catalogue import World
 
 PRIVILEGE = "Gain privileges: setuid programs, capabilities, no_new_privs unset"
 NAMESPACES = "Make or enter namespaces: unshare, clone, clone3, setns"
@@ -64,9 +67,8 @@ def become_root(world: World) -> bool:
 
 @attack(PRIVILEGE, as_root=True)
 def change_owner(world: World) -> bool:
-    with tempfile.NamedTemporaryFile() as file:
-        os.chown(file.name, 4321, 4321)
-        return True
+    os.chown(fresh_dir(), 4321, 4321)
+    return True
 
 
 def _unshares(flags: int) -> bool:
@@ -153,7 +155,7 @@ def _private() -> str:
             call("mount", b"none\0", b"/\0", None, 0x44000, None)  # MS_REC | MS_PRIVATE
         except OSError:
             pass
-    return tempfile.mkdtemp()
+    return fresh_dir()
 
 
 @attack(MOUNTS, as_root=True)
@@ -200,7 +202,7 @@ def pivot_root(world: World) -> bool:
 
 @attack(MOUNTS, as_root=True)
 def chroot(world: World) -> bool:
-    os.chroot(tempfile.mkdtemp())
+    os.chroot(fresh_dir())
     return True
 
 

@@ -8,8 +8,12 @@ import os
 import resource
 import signal
 
-from tests.redteam.catalogue import World, attack
+from tests.redteam.catalogue import attack
 from tests.redteam.kernel import Absent, call
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tests.redteam.catalogue import World
 
 MEMORY = "Read another process's memory, environment, descriptors or files through `/proc`, ptrace, process_vm, pidfd"
 LISTING = "See the host's processes and their command lines"

@@ -7,11 +7,14 @@ import mmap
 import os
 import resource
 import signal
-import tempfile
-import threading
 import time
 
-from tests.redteam.catalogue import World, attack
+from tests.redteam.catalogue import attack
+from tests.redteam.kernel import fresh_dir
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tests.redteam.catalogue import World
 
 PROCESSES = "Fork bomb, thread bomb, time without end"
 MEMORY = "Take more memory than allowed: heap, memfd, tmpfs, many processes"
@@ -40,6 +43,8 @@ def fork_bomb(world: World) -> bool:
 
 @attack(PROCESSES, is_solo=True)
 def thread_bomb(world: World) -> bool:
+    import threading  # takes long, and nobody else needs it
+
     threading.stack_size(65536)
     end = threading.Event()
     threads: list[threading.Thread] = []
@@ -121,7 +126,7 @@ def _kill(children: list[int]) -> None:
 
 def _fill(directory: str, limit_bytes: int) -> bool:
     """Whether so many bytes fit below a directory."""
-    place = tempfile.mkdtemp(dir=directory)
+    place = fresh_dir(directory)
     names = []
     try:
         for number in range(limit_bytes // (16 * MIB) + 1):
@@ -165,9 +170,9 @@ def fill_elsewhere(world: World) -> bool:
 def endless_file(world: World) -> bool:
     """A file beyond the limit, sparse: SIGXFSZ or EFBIG is the right answer."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    with tempfile.TemporaryFile() as file:
+    with open(f"{fresh_dir()}/sparse", "w") as file:
         os.ftruncate(file.fileno(), world["limits"]["file_bytes"] + 1)
-        return True
+    return True
 
 
 @attack(DESCRIPTORS)

@@ -8,8 +8,12 @@ import os
 import socket
 import stat
 
-from tests.redteam.catalogue import World, attack
+from tests.redteam.catalogue import attack
 from tests.redteam.kernel import Absent, call, call_number, number, run_machine_code
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tests.redteam.catalogue import World
 
 AGENT = "Call the guest agent or any other Unix socket by its path"
 PROC = "Reach such a socket through `/proc/PID/root` or `/proc/self/cwd`"

@@ -1,8 +1,9 @@
 """
 Run attacks and say which succeeded: a script of a skill, and the same script unsandboxed for the positive control.
 
-Standard input is the world as JSON: where everything is that the attacks reach for. The arguments name attacks. Each
-runs in a process of its own, and prints one JSON line: ``{"attack", "open", "how"}``; ``open`` is null where this
+Standard input is the world as Python writes it: where everything is that the attacks reach for. The arguments name
+attacks. Each
+runs in a process of its own, and prints one line: ``{"attack", "open", "how"}``; ``open`` is None where this
 kernel does not have what the attack uses.
 
 Owns: nothing; uses only the standard library and the modules of attacks beside it.
@@ -10,18 +11,20 @@ Owns: nothing; uses only the standard library and the modules of attacks beside 
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
 import sys
 import time
-from typing import Any
 
 from tests.redteam import on_files, on_kernel, on_processes, on_resources, on_sockets
 from tests.redteam.catalogue import CATALOGUE, inherited
 from tests.redteam.kernel import Absent
 from tests.redteam.needs import NEEDS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 # Imported for what they enter into the catalogue.
 MODULES = (on_sockets, on_processes, on_files, on_kernel, on_resources)
@@ -32,11 +35,11 @@ ATTACK_S = 8.0
 
 def main() -> None:
     """Run the attacks that the arguments name, one after the other."""
-    world = json.load(sys.stdin)
+    world = eval(sys.stdin.read())
     for name in sys.argv[1:]:
         began = time.monotonic()
         outcome = run(name, world)
-        print(json.dumps({"attack": name, **outcome, "took_s": round(time.monotonic() - began, 3)}), flush=True)
+        print({"attack": name, **outcome, "took_s": round(time.monotonic() - began, 3)}, flush=True)
 
 
 def run(name: str, world: dict[str, Any]) -> dict[str, Any]:
@@ -46,7 +49,7 @@ def run(name: str, world: dict[str, Any]) -> dict[str, Any]:
     if child == 0:
         os.close(reading)
         os.setpgid(0, 0)
-        os.write(writing, json.dumps(_outcome(name, world)).encode())
+        os.write(writing, repr(_outcome(name, world)).encode())
         os._exit(0)
     os.close(writing)
     text = b""
@@ -59,7 +62,7 @@ def run(name: str, world: dict[str, Any]) -> dict[str, Any]:
         os.killpg(child, signal.SIGKILL)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if text:
-        return dict(json.loads(text))
+        return dict(eval(text))
     if not has_ended:
         return {"open": False, "how": "blocks"}
     return {"open": False, "how": signal.Signals(-code).name if code < 0 else f"exit {code}"}

@@ -6,6 +6,7 @@ Owns: one world: a directory below /tmp, its sockets and victims, and the IPC ob
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import ctypes
 import dataclasses
@@ -64,7 +65,7 @@ class World:
         uid: Who owns the daemon's files and the victims, and runs the scripts.
         directory: Holds everything that is a file.
         skill: The attacking skill's directory.
-        facts: What the scripts are told; JSON.
+        facts: What the scripts are told; plain values.
     """
 
     uid: int
@@ -85,7 +86,7 @@ class World:
         if rung == "landlock":
             needed += ["/etc/nsswitch.conf", *PROC_FILES]
         there = [path for path in needed if os.path.exists(path)]
-        return json.dumps({**self.facts, "is_sandboxed": True, "rung": rung, "needed": there})
+        return repr({**self.facts, "is_sandboxed": True, "rung": rung, "needed": there})
 
     def litter(self) -> list[str]:
         """What runs have left where the daemon makes directories for them."""
@@ -427,7 +428,7 @@ def run_without_sandbox(world: World, names: list[str]) -> str:
 
     def run() -> str:
         return subprocess.run(
-            [PYTHON, world.skill / "scripts/probe.py", *names], input=json.dumps(world.facts), cwd=world.skill,
+            [PYTHON, world.skill / "scripts/probe.py", *names], input=repr(world.facts), cwd=world.skill,
             stdout=subprocess.PIPE, text=True, close_fds=False, check=False,
             env={**os.environ, "HOME": str(world.directory / "drop"), "PYTHONDONTWRITEBYTECODE": "1"},
         ).stdout  # fmt: skip
@@ -437,4 +438,4 @@ def run_without_sandbox(world: World, names: list[str]) -> str:
 
 def parse(text: str) -> dict[str, dict[str, Any]]:
     """What the probe printed: outcome by attack; a line that was cut short is none."""
-    return {line["attack"]: line for line in map(json.loads, text.splitlines()) if line}
+    return {line["attack"]: line for line in map(ast.literal_eval, text.splitlines()) if line}
