@@ -240,7 +240,7 @@ def test_a_container_that_covers_parts_of_proc(tmp_path: Path) -> None:
 
 
 @needs_bubblewrap
-async def test_a_sandbox_that_fails_later(opened: OpenScript, tmp_path: Path) -> None:
+async def test_a_sandbox_that_fails_later(opened: OpenScript, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run fails closed, and no weaker sandbox takes over."""
     path = tmp_path / "bwrap"
     shutil.copy(BWRAP, path)
@@ -254,6 +254,11 @@ async def test_a_sandbox_that_fails_later(opened: OpenScript, tmp_path: Path) ->
             await one.run(opened, Wish(), client=1)
         assert [tried["backend"] for tried in caught.value.facts["tried"]] == ["bubblewrap"]
         assert one.status()["backend"] is None
+        # Once it is whole again, it is used again.
+        shutil.copy(BWRAP, path)
+        monkeypatch.setattr(executor, "RECHECK_S", 0.0)
+        await one.run(opened, Wish(), client=1)
+        assert one.status()["backend"] == "bubblewrap"
 
 
 @needs_bubblewrap

@@ -36,6 +36,9 @@ from skilld.scripts.started import SetupFailed
 
 log = logging.getLogger(__name__)
 
+# Seconds after which a sandbox that did not pass is tried once more: somebody may have installed what was missing.
+RECHECK_S = 10.0
+
 _HINT = (
     "install bubblewrap (Debian: apt-get install bubblewrap) and allow user namespaces, or run Linux 6.12 with Landlock"
 )
@@ -100,7 +103,9 @@ class Executor:
         )
         # state
         self._queue = FairQueue(settings.max_concurrent, settings.max_queued)
-        self._rung: Rung | None = None
+        self._rung: Rung | None = None  # proved, and in use
+        self._chosen: Rung | None = None  # the first that was
+        self._checked_s = 0.0
         self._verdict = Verdict({}, "not checked yet")
         self._checked_at: datetime | None = None
         self._rejected: list[dict[str, str]] = []
@@ -122,7 +127,7 @@ class Executor:
         Args:
             opened: The script; stays open.
             wish: What the caller wants.
-            client: Whose turn it is; clients that wait have turns one after the other.
+            client: Whose turn it is, for the log too; clients that wait have turns one after the other.
             on_output: Is told of the output as it comes, and slows the script down.
 
         Raises:
@@ -151,10 +156,12 @@ class Executor:
         still_holds = opened.digest is not None and await asyncio.to_thread(opened.is_as_known)
         digest = opened.digest if still_holds else None
         log.info(
-            "ran %s of %s (%s): exit code %d in %.3f s, sandbox %s%s",
+            "ran %s of %s (%s) with %d arguments for %s: exit code %d in %.3f s, sandbox %s%s",
             opened.script,
             opened.skill.id,
             digest or "no digest",
+            len(wish.args),
+            client,
             ended.exit_code,
             ended.duration_s,
             rung.facts.backend,
@@ -218,6 +225,9 @@ class Executor:
         """The sandbox, once it has been proved. Raises SandboxUnavailable."""
         if not self._settings.enabled:
             raise SandboxUnavailable([], "running scripts is switched off (execution.enabled)")
+        is_late = self._rung is None and time.monotonic() > self._checked_s + RECHECK_S
+        if self._choosing is not None and self._choosing.done() and is_late and not self._is_closed:
+            self._choosing = None
         self.begin()
         assert self._choosing is not None
         await asyncio.shield(self._choosing)
@@ -227,7 +237,7 @@ class Executor:
 
     async def _choose(self) -> None:
         """Take the first rung whose canary passes; once one was taken, never another."""
-        rungs = [self._rung] if self._rung else ladder(self._settings.backend, self._settings.bwrap_path)
+        rungs = [self._chosen] if self._chosen else ladder(self._settings.backend, self._settings.bwrap_path)
         self._rejected = []
         taken: Rung | None = None
         await asyncio.to_thread(remove_left_over)
@@ -246,8 +256,9 @@ class Executor:
             if rung.facts.proc == "private":
                 # With the host's /proc it would fail for the same reason, unless that is a fresh one.
                 tries_shared_proc = "proc" in verdict.reason
-        self._checked_at = datetime.now(UTC)
+        self._checked_at, self._checked_s = datetime.now(UTC), time.monotonic()
         self._rung = taken
+        self._chosen = self._chosen or taken
         if taken is None:
             tried = "; ".join(f"{one['backend']}: {one['reason']}" for one in self._rejected)
             log.warning("no script can run: %s", tried)
@@ -266,13 +277,15 @@ class Executor:
         async def attempt(target: Target, skill_dir: str, bounds: Bounds, shown: tuple[str, ...]) -> Ended:
             skill_fd = os.open(skill_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
+                defaults = Execution()
+                # How much scripts may use is not what is to be proved.
                 allowance = Allowance(
-                    self._settings.memory_bytes,
-                    64,
-                    self._settings.file_bytes,
-                    self._settings.open_files,
-                    self._settings.tmp_bytes,
-                    self._settings.work_bytes,
+                    defaults.memory_bytes,
+                    defaults.max_processes,
+                    defaults.file_bytes,
+                    defaults.open_files,
+                    defaults.tmp_bytes,
+                    defaults.work_bytes,
                     (*self._settings.extra_ro, *shown),
                 )
                 return await self._run_in(rung, target, skill_fd, bounds, allowance, None, None)
@@ -280,7 +293,7 @@ class Executor:
                 os.close(skill_fd)
 
         try:
-            return await prove(attempt, self._settings.memory_bytes)
+            return await prove(attempt, Execution().memory_bytes)
         except Exception as exc:
             log.exception("the canary cannot be run")
             return Verdict({}, f"the canary cannot be run: {exc}")

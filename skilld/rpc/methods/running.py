@@ -105,7 +105,7 @@ async def _execute(
         if explain:
             return {"plan": (await services.executor.explain(opened, wish)).to_json()}
         on_output, finish = _streaming(context) if stream else (None, None)
-        client = (context.peer.uid, context.peer.pid)
+        client = f"uid {context.peer.uid}, pid {context.peer.pid}"
         outcome = await services.executor.run(opened, wish, client=client, on_output=on_output)
         if finish is not None:
             await finish()
