@@ -12,7 +12,7 @@ from skilld.scripts import bubblewrap
 from skilld.scripts.host import read_host
 from skilld.scripts.plan import Allowance, Mount, Plan, Target, make_plan
 from skilld.scripts.runner import Bounds, Ended, run
-from skilld.scripts.started import Stdio
+from skilld.scripts.started import SetupFailed, Stdio
 
 BWRAP = "/usr/bin/bwrap"
 ALLOWANCE = Allowance(128 << 20, 64, 1 << 20, 64, 1 << 20, 1 << 20)
@@ -73,6 +73,15 @@ async def test_arguments_are_the_scripts(tmp_path: Path, args: tuple[str, ...]) 
     """None of them reaches bubblewrap's own parser, or a shell."""
     ended = await run_script(tmp_path, 'printf "%s|" "$@"\n', *args)
     assert ended.stdout.head.decode() == "".join(f"{arg}|" for arg in args)
+
+
+@needs_bubblewrap
+async def test_no_option_can_be_smuggled_in(tmp_path: Path) -> None:
+    """A NUL in a text would begin another option: nothing is started."""
+    with pytest.raises(SetupFailed):
+        await run_script(tmp_path, "exit 0\n", A="x\0--bind\0/\0/host")
+    with pytest.raises(SetupFailed):
+        await run_script(tmp_path, "exit 0\n", "a\0b")
 
 
 @needs_bubblewrap

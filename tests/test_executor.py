@@ -138,6 +138,20 @@ async def test_a_script_that_is_changed_meanwhile(opened: OpenScript) -> None:
             await one.run(opened, Wish(), client=1)
 
 
+@pytest.mark.parametrize("backend", ["bubblewrap", "landlock"])
+async def test_names_that_an_author_made_to_hurt(opened: OpenScript, backend: str) -> None:
+    """What a skill says of itself is one variable and no option, however it is written and however long it is."""
+    if backend == "bubblewrap" and not os.path.exists(BWRAP):
+        pytest.skip("MISSING RUNG bubblewrap: not installed")
+    name = "x\0--bind\0/\0/host\ud800" + "y" * 200_000
+    sly = replace(opened, skill=replace(opened.skill, name=name, metadata={"version": name}))
+    async with executing(backend=backend) as one:
+        outcome = await one.run(sly, Wish(("hi",)), client=1)
+        plan = await one.explain(sly, Wish())
+    assert outcome.ended.stdout.head.startswith(b"hi\n")
+    assert dict(plan.environment)["SKILL_NAME"].startswith("x--bind//host?yyy")
+
+
 def stub(directory: Path, text: str) -> str:
     """A program in place of bubblewrap."""
     path = directory / "bwrap"

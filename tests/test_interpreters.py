@@ -29,6 +29,7 @@ KNOWN = parse_interpreters((".py=python3", ".sh=sh", ".bash=bash", ".js=node", "
         ("run.cgi", b"#! /usr/local/bin/perl\n", Interpreter("/opt/perl")),
         ("run", b"#!/usr/bin/env fish\n", "fish"),
         ("run", b"#!/bin/rm -rf\n", "rm"),
+        ("run", b"#!/usr/bin/python3 -u\0-x\n", Interpreter("python3", ("-u",))),
         ("run", b"#!\n", None),
         ("run", b"#!/usr/bin/env\n", None),
         ("run", b"#!/usr/bin/env -i\n", None),

@@ -266,10 +266,10 @@ async def start(program: str, plan: Plan, stdio: Stdio, skill_fd: int) -> Bubble
                 pass_fds=(args_fd, inner_status_fd, inner_block_fd, *descriptors.values()),
                 start_new_session=True,
             )
-        except OSError as exc:
+        except (OSError, ValueError) as exc:
             os.close(status_fd)
             os.close(block_fd)
-            raise SetupFailed(f"{program}: {exc.strerror}") from exc
+            raise SetupFailed(f"{program}: {exc}") from exc
     os.set_blocking(status_fd, False)
     started = Bubblewrap(process, status_fd, block_fd, plan)
     try:
@@ -281,6 +281,9 @@ async def start(program: str, plan: Plan, stdio: Stdio, skill_fd: int) -> Bubble
 
 
 def _argument(text: str) -> bytes:
+    """An option as ``--args`` takes it. A NUL would end it, and what follows would be another option."""
+    if "\0" in text:
+        raise SetupFailed("an option of the sandbox holds NUL")
     return os.fsencode(text) + b"\0"
 
 

@@ -39,6 +39,9 @@ log = logging.getLogger(__name__)
 # Seconds after which a sandbox that did not pass is tried once more: somebody may have installed what was missing.
 RECHECK_S = 10.0
 
+# A name or version in a variable; the kernel takes 128 KiB.
+TEXT_LIMIT_CHARS = 1_000
+
 _HINT = (
     "install bubblewrap (Debian: apt-get install bubblewrap) and allow user namespaces, or run Linux 6.12 with Landlock"
 )
@@ -338,10 +341,10 @@ class Executor:
         metadata = opened.skill.metadata
         version = metadata.get("version", "") if isinstance(metadata, Mapping) else ""
         return Target(
-            opened.skill.name,
+            _plain(opened.skill.name),
             opened.script,
             (program, *chosen.options),
-            str(version).replace("\0", ""),
+            _plain(str(version)),
             wish.args,
             wish.environment,
             wish.timeout_s,
@@ -356,6 +359,11 @@ class Executor:
     def _bounds(self, wish: Wish) -> Bounds:
         settings = self._settings
         return Bounds(wish.timeout_s, settings.output_bytes, settings.memory_bytes, settings.max_processes)
+
+
+def _plain(text: str) -> str:
+    """A text of a skill's author as a variable can hold it: no NUL, no half characters, not too long."""
+    return text.replace("\0", "").encode(errors="replace").decode()[:TEXT_LIMIT_CHARS]
 
 
 def _time(at: datetime) -> str:

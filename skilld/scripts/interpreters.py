@@ -114,7 +114,7 @@ def _first_line(head: bytes) -> Interpreter | None:
     """What ``#!`` names: the program's bare name and its options; ``env`` is looked through."""
     if not head.startswith(b"#!"):
         return None
-    line = head[2:].partition(b"\n")[0][:_LONGEST_LINE].decode(errors="replace").strip()
+    line = re.split(rb"[\n\0]", head[2:], maxsplit=1)[0][:_LONGEST_LINE].decode(errors="replace").strip()
     try:
         words = shlex.split(line)
     except ValueError:
