@@ -137,14 +137,15 @@ async def test_processes_are_found(runs: Runs) -> None:
     task = asyncio.create_task(runs("sleep 60 & (sleep 61 & echo up; wait)", on_output=on_output))
     await seen.wait()
     (kept,) = runs.started
-    assert len(descendants(kept.pid)) == 4
-    usage = usage_below(kept.pid)
+    assert len(list(descendants(kept.pid))) == 4
+    assert usage_below(kept.pid, 2).threads == 3
+    usage = usage_below(kept.pid, 64)
     assert usage.threads == 4
     assert 0 < usage.memory_bytes < 100_000_000
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
-    assert descendants(kept.pid) == []
+    assert list(descendants(kept.pid)) == []
 
 
 async def test_what_cannot_be_started(runs: Runs, launcher: Launcher) -> None:
@@ -164,7 +165,7 @@ async def test_a_reader_that_fails_ends_the_run(runs: Runs) -> None:
 
     with pytest.raises(ConnectionError):
         await runs("echo $$; sleep 60", on_output=on_output)
-    assert descendants(runs.started[0].pid) == []
+    assert list(descendants(runs.started[0].pid)) == []
 
 
 async def test_a_reader_that_stops_holds_no_place(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:

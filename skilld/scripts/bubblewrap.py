@@ -163,7 +163,7 @@ class Bubblewrap:
     def terminate(self) -> None:
         # The sandbox's first process is bwrap's own, and heeds no signal.
         if self._inner_pid is not None and self._process.poll() is None:
-            for pid in descendants(self._inner_pid):
+            for pid in list(descendants(self._inner_pid)):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGTERM)
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 _HELD = re.compile(rb"^(?:RssAnon|RssShmem|VmSwap):\s+(\d+) kB", re.MULTILINE)
@@ -24,22 +26,21 @@ class Usage:
     memory_bytes: int = 0
 
 
-def descendants(pid: int) -> list[int]:
-    """All processes below one, nearest first; empty where the kernel does not tell (CONFIG_PROC_CHILDREN)."""
-    found: list[int] = []
-    pending = [pid]
+def descendants(pid: int) -> Iterator[int]:
+    """All processes below one, nearest first; none where the kernel does not tell (CONFIG_PROC_CHILDREN)."""
+    pending = deque(_children(pid))
     while pending:
-        parent = pending.pop(0)
-        children = _children(parent)
-        found += children
-        pending += children
-    return found
+        child = pending.popleft()
+        yield child
+        pending += _children(child)
 
 
-def usage_below(pid: int) -> Usage:
-    """What the descendants of a process use together."""
+def usage_below(pid: int, most_threads: int) -> Usage:
+    """What the descendants of a process use together; a bomb of processes is counted only until there are too many."""
     threads = held_bytes = 0
     for one in descendants(pid):
+        if threads > most_threads:
+            break
         try:
             with open(f"/proc/{one}/status", "rb") as file:
                 text = file.read()

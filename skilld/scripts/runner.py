@@ -160,7 +160,7 @@ async def _watch(started: Started, bounds: Bounds) -> None:
     """Kill a run that holds too much; returns only then."""
     while True:
         await asyncio.sleep(WATCH_S)
-        usage = usage_below(started.pid)
+        usage = usage_below(started.pid, bounds.max_processes)
         # The kernel holds others than root to the number of processes by itself.
         if usage.memory_bytes > bounds.memory_bytes or usage.threads > bounds.max_processes:
             log.warning("ended a script with %d threads and %d bytes of memory", usage.threads, usage.memory_bytes)
