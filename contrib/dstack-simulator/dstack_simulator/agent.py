@@ -1,0 +1,363 @@
+"""
+The guest agent's methods.
+
+Owns: what each method of each version answers.
+
+Source: dstack's source, guest-agent/src/rpc_service.rs and dstack-attest/src/attestation.rs, at the tags of the
+profiles; texts of errors as dstack's own simulator gives them.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.x509.oid import ObjectIdentifier
+
+from . import derivation, secp256k1
+from .certificates import (
+    APP_ID_OID,
+    APP_INFO_OID,
+    ATTESTATION_OID,
+    EVENT_LOG_OID,
+    QUOTE_OID,
+    USAGE_OID,
+    Wish,
+    p256_key,
+    pem,
+)
+from .envelope import attestation, msgpack
+from .events import stripped
+from .evidence import tdx_quote
+from .keccak import keccak
+from .machine import Machine
+from .messages import REQUESTS, Rejected, Values
+from .profile import Profile
+
+REPORT_DATA_BYTES = 64
+KECCAKS = {"keccak256": 32, "keccak384": 48, "keccak512": 64}
+HASHES = {
+    "sha256": "sha256",
+    "sha384": "sha384",
+    "sha512": "sha512",
+    "sha3-256": "sha3_256",
+    "sha3-384": "sha3_384",
+    "sha3-512": "sha3_512",
+}
+# What a TDX machine says of its processor: nothing, hashed.
+NO_DEVICE = hashlib.sha256(b"").digest()
+
+
+class Agent:
+    """
+    The guest agent of one machine.
+
+    Args:
+        machine: The machine that it speaks for.
+        profile: The version that it plays.
+        platform: "tdx" or "snp".
+
+    Raises:
+        ValueError: the version knows no such platform, or no events of the machine's version.
+    """
+
+    def __init__(self, machine: Machine, profile: Profile, platform: str = "tdx") -> None:
+        if not profile.is_next and (platform == "snp" or machine.event_version != 1):
+            raise ValueError(f"dstack {profile.version} knows neither SEV-SNP nor events of version 2; 0.6.0 does")
+        self.machine = machine
+        self.profile = profile
+        self.platform = platform
+        self.tappd_methods = frozenset(
+            name.removeprefix("Tappd.") for name in REQUESTS if name.startswith("Tappd.")
+        ) - (frozenset() if "Version" in profile.methods else {"Version"})
+
+    def call(self, method: str, values: Values) -> dict[str, Any] | None:
+        """
+        Answer one request.
+
+        Args:
+            method: A name of :data:`~dstack_simulator.messages.REQUESTS`.
+
+        Raises:
+            Rejected: what the agent answers with 400.
+        """
+        handler = {
+            "GetTlsKey": self._get_tls_key,
+            "GetKey": self._get_key,
+            "GetQuote": self._get_quote,
+            "Attest": self._attest,
+            "EmitEvent": self._emit_event,
+            "Info": self._info,
+            "GpuInfo": self._gpu_info,
+            "Sign": self._sign,
+            "Verify": self._verify,
+            "Version": self._version,
+            "Tappd.DeriveKey": self._tappd_derive_key,
+            "Tappd.DeriveK256Key": self._tappd_derive_k256_key,
+            "Tappd.TdxQuote": self._tappd_tdx_quote,
+            "Tappd.RawQuote": self._tappd_raw_quote,
+            "Tappd.Info": self._info,
+            "Tappd.Version": self._version,
+        }[method]
+        return handler(values)
+
+    def _version(self, values: Values) -> dict[str, Any]:
+        return {"version": self.profile.version, "rev": f"git:{self.profile.revision}"}
+
+    def _gpu_info(self, values: Values) -> dict[str, Any]:
+        return {"attestation": ""}
+
+    # Keys
+
+    def _get_key(self, values: Values) -> dict[str, Any]:
+        algorithm = self._algorithm(values["algorithm"]) if self.profile.has_algorithms else "secp256k1"
+        if algorithm == "secp256k1_prehashed" and not self.profile.has_k256_name:
+            algorithm = "secp256k1"
+        if algorithm not in ("", "secp256k1", "ed25519"):
+            raise Rejected("Unsupported algorithm")
+        key = derivation.path_key(self.machine.app_key, values["path"], values["purpose"], algorithm or "secp256k1")
+        return {"key": key.secret, "signature_chain": key.signature_chain}
+
+    def _sign(self, values: Values) -> dict[str, Any]:
+        algorithm, data = self._algorithm(values["algorithm"]), values["data"]
+        if algorithm not in ("secp256k1", "secp256k1_prehashed", "ed25519"):
+            raise Rejected("Unsupported algorithm")
+        key = derivation.path_key(
+            self.machine.app_key,
+            derivation.SIGNING_PATH,
+            derivation.SIGNING_PURPOSE,
+            "ed25519" if algorithm == "ed25519" else "secp256k1",
+        )
+        if algorithm == "ed25519":
+            signature = Ed25519PrivateKey.from_private_bytes(key.secret).sign(data)
+        else:
+            signature = secp256k1.sign(key.secret, _digest(algorithm, data))
+        return {
+            "signature": signature,
+            "signature_chain": [signature, *key.signature_chain],
+            "public_key": key.public,
+        }
+
+    def _verify(self, values: Values) -> dict[str, Any]:
+        algorithm, data = self._algorithm(values["algorithm"]), values["data"]
+        signature, public = values["signature"], values["public_key"]
+        if algorithm == "ed25519":
+            return {"valid": _verify_ed25519(public, data, signature)}
+        if algorithm not in ("secp256k1", "secp256k1_prehashed"):
+            raise Rejected("Unsupported algorithm")
+        # A prehash of another size than 32 bytes verifies nothing, but is no error here.
+        digest = hashlib.sha256(data).digest() if algorithm == "secp256k1" else data.rjust(32, b"\0")[:32]
+        try:
+            return {"valid": secp256k1.verify(public, digest, signature)}
+        except ValueError as exc:
+            raise Rejected("signature error") from exc
+
+    def _algorithm(self, name: str) -> str:
+        return "secp256k1" if name == "k256" and self.profile.has_k256_name else name
+
+    # Certificates
+
+    def _get_tls_key(self, values: Values) -> dict[str, Any]:
+        not_before, not_after = values["not_before"], values["not_after"]
+        is_reversed = None not in (not_before, not_after) and not_before >= not_after
+        if is_reversed and self.profile.checks_validity:
+            raise Rejected("not_before must be earlier than not_after")
+        return self._tls_key(secrets.token_bytes(32), values)
+
+    def _tls_key(self, secret: bytes, values: Values) -> dict[str, Any]:
+        key = p256_key(secret)
+        der = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        extensions = [(APP_ID_OID, self.machine.app_id), (USAGE_OID, b"app:custom")]
+        if values.get("with_app_info") and self.profile.has_attestations:
+            extensions.append((APP_INFO_OID, self._app_info()))
+        if values["usage_ra_tls"]:
+            extensions.extend(self._evidence(hashlib.sha512(b"ratls-cert:" + der).digest()))
+        # What the oldest version has no field for stays out.
+        has_times = self.profile.has_attestations
+        wish = Wish(
+            values["subject"],
+            values["alt_names"],
+            for_server=values["usage_server_auth"],
+            for_client=values["usage_client_auth"],
+            not_before=values.get("not_before") if has_times else None,
+            not_after=values.get("not_after") if has_times else None,
+        )
+        try:
+            leaf = self.machine.authority.issue(key.public_key(), wish, extensions)
+        except ValueError as exc:
+            raise Rejected(f"Failed to sign the CSR: Failed to sign certificate: {exc}") from exc
+        text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+        return {"key": text, "certificate_chain": [pem(leaf), pem(self.machine.authority.certificate)]}
+
+    def _evidence(self, report_data: bytes) -> list[tuple[ObjectIdentifier, bytes]]:
+        """What a certificate says of the machine that holds its key."""
+        if self.profile.has_attestations:
+            return [(ATTESTATION_OID, attestation(self.machine, self.platform, report_data, is_stripped=True))]
+        log = json.dumps([event.to_json() for event in self.machine.runtime_events], separators=(",", ":"))
+        return [(QUOTE_OID, tdx_quote(self.machine, report_data)), (EVENT_LOG_OID, log.encode())]
+
+    def _app_info(self) -> bytes:
+        machine = self.machine
+        provider = machine.key_provider.encode()
+        system = hashlib.sha256(
+            machine.mr_td + b"".join(machine.registers[:3]) + hashlib.sha256(provider).digest()
+            if self.platform == "tdx"
+            else machine.measurement
+        ).digest()
+        values: list[Any] = [
+            machine.app_id,
+            machine.compose_hash,
+            machine.instance_id,
+            self._device_id,
+            system,
+            self._mr_aggregated,
+            machine.os_image_hash,
+            provider,
+        ]
+        return msgpack([*values, []] if self.profile.is_next else values)
+
+    # Attestation
+
+    def _get_quote(self, values: Values) -> dict[str, Any]:
+        report_data = _padded(values["report_data"])
+        reply = {
+            "quote": b"",
+            "event_log": "",
+            "report_data": report_data,
+            "vm_config": self.machine.vm_config,
+        }
+        if self.platform == "tdx":
+            return {**reply, "quote": tdx_quote(self.machine, report_data), "event_log": self._event_log()}
+        return {**reply, "attestation": attestation(self.machine, self.platform, report_data)}
+
+    def _attest(self, values: Values) -> dict[str, Any]:
+        report_data = _padded(values["report_data"])
+        return {"attestation": attestation(self.machine, self.platform, report_data)}
+
+    def _event_log(self) -> str:
+        events = self.machine.events
+        if self.profile.strips_event_log:
+            events = [stripped(event, keeps_acpi=self.profile.is_next) for event in events]
+        return json.dumps([event.to_json() for event in events], separators=(",", ":"), ensure_ascii=False)
+
+    def _emit_event(self, values: Values) -> None:
+        self.machine.emit(values["event"], values["payload"])
+
+    @property
+    def _device_id(self) -> bytes:
+        return NO_DEVICE if self.platform == "tdx" else hashlib.sha256(self.machine.chip_id).digest()
+
+    @property
+    def _mr_aggregated(self) -> bytes:
+        return self.machine.tdx_mr_aggregated if self.platform == "tdx" else self.machine.snp_mr_aggregated
+
+    @functools.cached_property
+    def _app_cert(self) -> str:
+        """The certificate that Info shows, made when it is first asked for."""
+        wish = {"subject": "demo-cert", "alt_names": (), "usage_ra_tls": True, "usage_server_auth": False}
+        chain = self._tls_key(secrets.token_bytes(32), {**wish, "usage_client_auth": True})["certificate_chain"]
+        return "\n".join(chain)
+
+    def _info(self, values: Values) -> dict[str, Any]:
+        machine = self.machine
+        is_tdx = self.platform == "tdx"
+        registers: list[bytes] | list[None] = machine.registers if is_tdx else [None] * 4
+        tcb_info: Mapping[str, Any] = {
+            "mrtd": machine.mr_td.hex() if is_tdx else None,
+            **{f"rtmr{index}": value.hex() if value else None for index, value in enumerate(registers)},
+            "mr_aggregated": self._mr_aggregated.hex(),
+            "os_image_hash": machine.os_image_hash.hex(),
+            "compose_hash": machine.compose_hash.hex(),
+            "device_id": self._device_id.hex(),
+            "event_log": [event.to_json() for event in machine.events] if is_tdx else [],
+            "app_compose": machine.compose,
+        }
+        reply = {
+            "app_id": machine.app_id,
+            "instance_id": machine.instance_id,
+            "app_cert": self._app_cert,
+            "tcb_info": json.dumps(tcb_info, indent=2, ensure_ascii=False),
+            "app_name": machine.app_name,
+            "device_id": self._device_id,
+            "mr_aggregated": self._mr_aggregated,
+            "os_image_hash": machine.os_image_hash,
+            "key_provider_info": machine.key_provider,
+            "compose_hash": machine.compose_hash,
+            "vm_config": machine.vm_config,
+        }
+        if self.profile.has_attestations:
+            reply |= {"cloud_vendor": "dstack-simulator", "cloud_product": "simulated, proves nothing"}
+        return reply
+
+    # The legacy service, on a socket of its own
+
+    def _tappd_derive_key(self, values: Values) -> dict[str, Any]:
+        seed = secrets.token_bytes(32) if values["random_seed"] else self.machine.app_key.secret
+        return self._tls_key(derivation.derive(seed, values["path"].encode()), values)
+
+    def _tappd_derive_k256_key(self, values: Values) -> dict[str, Any]:
+        reply = self._get_key(values)
+        return {"k256_key": reply["key"], "k256_signature_chain": reply["signature_chain"]}
+
+    def _tappd_raw_quote(self, values: Values) -> dict[str, Any]:
+        return self._tappd_tdx_quote({**values, "hash_algorithm": "raw", "prefix": ""})
+
+    def _tappd_tdx_quote(self, values: Values) -> dict[str, Any]:
+        name = values["hash_algorithm"] or "sha512"
+        prefix = values["prefix"] or "app-data"
+        report_data = _hashed(name, prefix, values["report_data"])
+        quote = self._get_quote({"report_data": report_data})
+        return {
+            "quote": quote["quote"],
+            "event_log": quote["event_log"],
+            "hash_algorithm": name,
+            "prefix": "" if name == "raw" else prefix,
+        }
+
+
+def _padded(report_data: bytes) -> bytes:
+    if len(report_data) > REPORT_DATA_BYTES:
+        raise Rejected("Report data is too long")
+    return report_data.ljust(REPORT_DATA_BYTES, b"\0")
+
+
+def _digest(algorithm: str, data: bytes) -> bytes:
+    """What is signed for secp256k1."""
+    if algorithm == "secp256k1":
+        return hashlib.sha256(data).digest()
+    if len(data) != 32:
+        raise Rejected(f"Pre-hashed signing requires a 32-byte digest, but received {len(data)} bytes")
+    return data
+
+
+def _verify_ed25519(public: bytes, data: bytes, signature: bytes) -> bool:
+    if len(public) != 32:
+        raise Rejected("invalid public key")
+    if len(signature) != 64:
+        raise Rejected("signature error")
+    try:
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, data)
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _hashed(name: str, prefix: str, content: bytes) -> bytes:
+    """The report data of the legacy service."""
+    if name == "raw":
+        if len(content) != REPORT_DATA_BYTES:
+            raise Rejected("invalid content length")
+        return content
+    tagged = prefix.encode() + b":" + content
+    if name in KECCAKS:
+        return keccak(tagged, KECCAKS[name]).ljust(REPORT_DATA_BYTES, b"\0")
+    if name in HASHES:
+        return hashlib.new(HASHES[name], tagged).digest().ljust(REPORT_DATA_BYTES, b"\0")
+    raise Rejected("invalid hash algorithm")

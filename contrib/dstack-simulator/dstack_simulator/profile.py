@@ -1,0 +1,63 @@
+"""
+What each version of dstack's guest agent can do.
+
+Owns: the profiles.
+
+Source: dstack's source at the tags v0.5.5, v0.5.6, v0.5.11 and at 0.6.0, guest-agent/rpc/proto/agent_rpc.proto and
+guest-agent/src/rpc_service.rs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One version; ``methods`` are those of its main socket."""
+
+    version: str
+    revision: str
+    methods: frozenset[str]
+    # GetKey looks at the algorithm; before, every key was for secp256k1.
+    has_algorithms: bool = True
+    # "k256" means secp256k1, and "secp256k1_prehashed" is no algorithm of a key.
+    has_k256_name: bool = True
+    # GetQuote leaves out of the log what can be computed or is not needed.
+    strips_event_log: bool = True
+    # GetTlsKey refuses a validity that ends before it begins.
+    checks_validity: bool = False
+    # Knows AMD SEV-SNP, events of version 2, and keeps the ACPI markers in a stripped log.
+    is_next: bool = False
+    # Info names the cloud, GetTlsKey takes a validity, certificates carry an attestation, not a bare quote.
+    has_attestations: bool = True
+
+
+_OLDEST = frozenset({"GetTlsKey", "GetKey", "GetQuote", "EmitEvent", "Info"})
+_SIGNING = _OLDEST | {"Attest", "Sign", "Verify"}
+
+PROFILES = {
+    profile.version: profile
+    for profile in (
+        Profile(
+            "0.5.5",
+            "7bf1843a8ddf877fbaeb",
+            _OLDEST,
+            has_algorithms=False,
+            has_k256_name=False,
+            strips_event_log=False,
+            has_attestations=False,
+        ),
+        Profile("0.5.6", "3a456dd6e332509f97e7", _SIGNING, has_k256_name=False),
+        Profile("0.5.11", "40eaf35e6b3f112998d0", _SIGNING | {"Version"}),
+        Profile(
+            "0.6.0",
+            "312dc605ebaaf9337253",
+            (_SIGNING | {"Version", "GpuInfo"}) - {"EmitEvent"},
+            checks_validity=True,
+            is_next=True,
+        ),
+    )
+}
+DEFAULT_PROFILE = "0.5.11"
+PLATFORMS = ("tdx", "snp")
