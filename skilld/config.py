@@ -169,6 +169,24 @@ class Execution:
 
 
 @dataclass(frozen=True)
+class Tee:
+    """dstack's guest agent, and what is proved with it."""
+
+    timeout_s: float = _setting(30.0, "Seconds that a call of the guest agent may take.", minimum=0.1)
+    receipt_algorithm: str = _setting(
+        "ed25519",
+        "What receipts are signed with; dstack OS before 0.5.6 has neither.",
+        choices=("ed25519", "secp256k1"),
+    )
+    skill_set_events: bool = _setting(
+        False,
+        "Extend RTMR3 with the registry digest when the skills have changed (TDX, dstack OS 0.5). Every event stays in "
+        "the log, which every quote of the machine carries.",
+    )
+    skill_set_event_interval_s: float = _setting(60.0, "Least seconds between two of these events.", minimum=0.1)
+
+
+@dataclass(frozen=True)
 class Access:
     """Who has which role: uids, user names, `@group` or `"*"`. Empty keeps the default of the role."""
 
@@ -203,6 +221,7 @@ class Config:
         "`$XDG_CACHE_HOME/skilld`, else `~/.cache/skilld`; `none` keeps no cache.",
         env="SKILLD_CACHE_DIR",
     )
+    receipts: bool = _setting(False, "Sign a receipt for every run of a script.")
     ignore: tuple[str, ...] = _setting(
         IGNORED_DIRS, "Names of directories that hold no skills, beside the hidden ones."
     )
@@ -211,6 +230,7 @@ class Config:
     limits: Limits = field(default_factory=Limits)
     factory: Factory = field(default_factory=Factory)
     execution: Execution = field(default_factory=Execution)
+    tee: Tee = field(default_factory=Tee)
     access: Access = field(default_factory=Access)
 
 
@@ -367,6 +387,7 @@ def resolve(
         limits=Limits(**groups["limits"]),
         factory=Factory(**groups["factory"]),
         execution=Execution(**groups["execution"]),
+        tee=Tee(**groups["tee"]),
         access=Access(**groups["access"]),
     )
     return Effective(config, sources)

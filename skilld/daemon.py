@@ -37,6 +37,8 @@ from skilld.skills.indexer import fill_index
 from skilld.skills.registry import Registry
 from skilld.skills.store import Store
 from skilld.skills.watcher import Watcher
+from skilld.tee.announcer import announce_skill_sets
+from skilld.tee.service import Tee
 from skilld.watchdog import feed_watchdog
 
 log = logging.getLogger(__name__)
@@ -51,7 +53,7 @@ SWITCH_INTERVAL_S = 0.0005
 GC_THRESHOLDS = (20_000, 20, 20)
 
 # Settings that a reload leaves alone: what is bound, opened or built once, or known of every skill that was scanned.
-FIXED = ("socket", "cache_dir", "dstack_endpoint", "execution")
+FIXED = ("socket", "cache_dir", "execution", "tee")
 FIXED_LIMITS = ("skill_md_bytes", "skill_files", "skill_bytes", "skills", "depth", "changes")
 
 EXIT_OK, EXIT_FAILURE, EXIT_USAGE, EXIT_IN_USE = 0, 1, 2, 3
@@ -112,7 +114,8 @@ async def serve(effective: Effective, reload: Callable[[], Effective]) -> int:
     store = Store(registry, watcher)
     store.clean_up()
     executor = Executor(settings.execution)
-    services = Services(settings, registry, watcher, store, _make_sessions(settings, store), executor, TABLE)
+    tee = Tee(settings.dstack_endpoint, settings.tee.timeout_s)
+    services = Services(settings, registry, watcher, store, _make_sessions(settings, store), executor, tee, TABLE)
     if settings.cache_dir != NO_CACHE:
         cached = await asyncio.to_thread(load_cache, settings.cache_dir, _cache_key(services))
         if cached is not None:
@@ -131,6 +134,7 @@ async def serve(effective: Effective, reload: Callable[[], Effective]) -> int:
         asyncio.create_task(_announce(registry, watcher, began), name="announce"),
         asyncio.create_task(_cache_when_indexed(services), name="cache"),
         asyncio.create_task(feed_watchdog(address, lambda: watcher.is_alive), name="watchdog"),
+        asyncio.create_task(_announce_skill_sets(services), name="skill-set events"),
         asyncio.create_task(_reload_when_told(hangup, reload, services, server, address), name="reload"),
     }
     stopping = asyncio.create_task(stop.wait(), name="stop")
@@ -151,6 +155,7 @@ async def serve(effective: Effective, reload: Callable[[], Effective]) -> int:
         await executor.close()
         await store.close()
         await services.sessions.close()
+        await tee.close()
         for task in (*parts, stopping):
             task.cancel()
         await asyncio.gather(*parts, stopping, return_exceptions=True)
@@ -188,6 +193,15 @@ async def _announce(registry: Registry, watcher: Watcher, began: float) -> None:
         "ready: %d skills, %d problems, %.2f s", len(snapshot.skills), len(snapshot.problems), time.monotonic() - began
     )
     systemd.notify(os.environ, "READY=1")
+    await asyncio.Event().wait()
+
+
+async def _announce_skill_sets(services: Services) -> None:
+    """Tell the TEE of every set of skills that is served, if that is wanted."""
+    settings = services.settings.tee
+    await services.watcher.ready.wait()
+    if settings.skill_set_events:
+        await announce_skill_sets(services.registry, services.tee, settings.skill_set_event_interval_s)
     await asyncio.Event().wait()
 
 
@@ -253,6 +267,7 @@ def _reload(read: Callable[[], Effective], services: Services, server: Server, a
     logging.getLogger().setLevel(new.log.level.upper())
     services.settings = new
     services.sessions.ttl_s, services.sessions.max_sessions = new.factory.session_ttl_s, new.factory.max_sessions
+    services.tee.reconfigure(new.dstack_endpoint)
     server.reload(policy, new.limits)
     log.info("scanning everything again")
     services.watcher.reload(new)

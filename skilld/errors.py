@@ -233,9 +233,9 @@ class TeeUnsupported(SkilldError):
 
     code, reason, status = -32032, "tee-unsupported", 501
 
-    def __init__(self, method: str, os_version: str | None) -> None:
+    def __init__(self, method: str, os_version: str | None, what: str = "") -> None:
         super().__init__(
-            f"{method} does not exist on dstack OS {os_version or 'of unknown version'}",
+            f"{what or method} does not exist on dstack OS {os_version or 'of unknown version'}",
             method=method,
             os_version=os_version,
         )

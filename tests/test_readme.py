@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -23,7 +24,7 @@ def api_table() -> str:
         route = f"`{method.route[0]} {method.route[1]}`" if method.route else "-"
         params = ", ".join(
             f"{param.name}{'' if param.required else '?'}"
-            + (f"={param.default}" if param.default is not None and not param.required else "")
+            + (f"={_shown(param.default)}" if param.default is not None and not param.required else "")
             for param in method.params
         )
         rows.append(f"| `{method.name}` | {route} | {params or '-'} | {method.role} | {method.summary} |")
@@ -41,13 +42,18 @@ def settings_table() -> str:
             else str(default).lower()
             if isinstance(default, bool)
             else f"{default:,}"
-            if isinstance(default, int)
-            else default
+            if isinstance(default, int) and not isinstance(default, bool)
+            else _shown(default)
         )
         choices = f" One of {', '.join(f'`{choice}`' for choice in setting.choices)}." if setting.choices else ""
         env = f"`{setting.env}`" if setting.env else ""
         rows.append(f"| `{setting.key}` | `{setting.flag}` | {env} | {shown or ''} | {setting.doc}{choices} |")
     return "\n".join(rows)
+
+
+def _shown(default: object) -> object:
+    """A default as JSON has it."""
+    return json.dumps(default) if isinstance(default, bool) else default
 
 
 def errors_table() -> str:

@@ -35,7 +35,7 @@ def status_command(caller: Caller, as_json: bool) -> None:
         return
     with caller.client() as client:
         status = client.status()
-    watcher, index = status.watcher, status.index
+    watcher, index, tee = status.watcher, status.index, status.tee
     rows = [
         ("version", f"{status.version}, pid {status.pid}, up {status.uptime_s:.0f} s"),
         *(
@@ -49,6 +49,7 @@ def status_command(caller: Caller, as_json: bool) -> None:
         ("index", f"{index.documents} skills{'' if index.complete else ', not complete yet'}"),
         ("connections", status.connections),
         ("sandbox", _sandbox(status.sandbox)),
+        ("tee", f"{tee.endpoint}{'' if tee.available else ' (not available)'}"),
     ]
     for name, value in rows:
         click.echo(f"{name:13}{clean(str(value))}")

@@ -13,9 +13,9 @@ import click
 from skilld.cli.caller import Caller, DaemonCommand
 from skilld.cli.exits import EXIT_REFUSED
 from skilld.cli.output import clean
-from skilld.config import IGNORED_DIRS, Limits
+from skilld.cli.own_skills import read_entry, read_skills
 from skilld.skills.digest import manifest, manifest_digest
-from skilld.skills.scanner import Entry, ScanLimits, scan
+from skilld.skills.scanner import Entry
 
 
 @click.command("digest", cls=DaemonCommand)
@@ -31,16 +31,10 @@ def digest_command(caller: Caller, directory: str | None) -> int:
     if directory is None:
         click.echo(caller.call("skilld.status")["digest"])
         return 0
-    limits = Limits()
-    bounds = ScanLimits(
-        limits.skill_md_bytes, limits.skill_files, limits.skill_bytes, limits.depth, frozenset(IGNORED_DIRS)
-    )
     path = os.path.abspath(directory)
     if any(os.path.lexists(os.path.join(path, name)) for name in ("SKILL.md", "skill.md")):
-        entry = next(iter(scan(os.path.dirname(path), os.path.basename(path), {}, bounds)), None)
-        return _print_one(path, entry)
-    skills = [entry.skill for entry in scan(path, "", {}, bounds) if entry.skill is not None]
-    click.echo(manifest_digest(manifest((skill.id, skill.digest) for skill in skills)))
+        return _print_one(path, read_entry(path))
+    click.echo(manifest_digest(manifest((skill.id, skill.digest) for skill in read_skills([path]))))
     return 0
 
 

@@ -236,6 +236,18 @@ def hex_text(*, max_bytes: int, min_bytes: int = 0) -> Kind:
     return Kind({"type": "string", "pattern": pattern}, check)
 
 
+def secret(kind: Kind, rule: str) -> Kind:
+    """The same, but a refusal says ``rule`` and not what was given."""
+
+    def check(value: Any) -> Any:
+        try:
+            return kind.check(value)
+        except Refused:
+            raise Refused(f"must be {rule}") from None
+
+    return Kind(kind.schema, check, kind.from_text, kind.takes_many)
+
+
 def base64_text(*, max_bytes: int) -> Kind:
     """Bytes as padded base64 (RFC 4648, section 4); the handler gets the bytes."""
     what = f"base64{_span(0, max_bytes, 'byte')}"

@@ -5,6 +5,14 @@ Every method is a row: name, role, params, handler, result and REST route. Dispa
 OpenRPC document and the README's table are made from it.
 """
 
-from skilld.rpc.methods import daemon, factory, running, skills, writing
+from skilld.rpc.methods import attested, daemon, factory, running, skills, tee, writing
 
-TABLE = (*skills.METHODS, *writing.METHODS, *running.METHODS, *factory.METHODS, *daemon.METHODS)
+TABLE = (
+    *skills.METHODS,
+    *writing.METHODS,
+    *running.METHODS,
+    *factory.METHODS,
+    *attested.METHODS,
+    *tee.METHODS,
+    *daemon.METHODS,
+)

@@ -63,7 +63,7 @@ async def status(context: Context, /) -> dict[str, Any]:
         },
         "connections": services.connection_count(),
         "sandbox": services.executor.status(),
-        "tee": {"available": False, "endpoint": services.settings.dstack_endpoint or None},
+        "tee": {"available": services.tee.is_available, "endpoint": services.tee.endpoint},
         "limits": dataclasses.asdict(services.settings.limits),
     }
 

@@ -19,6 +19,7 @@ from skilld.scripts.executor import Executor
 from skilld.skills.registry import Registry
 from skilld.skills.store import Store
 from skilld.skills.watcher import Watcher
+from skilld.tee.service import Tee
 
 
 @dataclass
@@ -35,6 +36,7 @@ class Services:
     store: Store
     sessions: Sessions
     executor: Executor
+    tee: Tee
     methods: tuple[Method, ...]
     connection_count: Callable[[], int] = lambda: 0
     started_at_s: float = field(default_factory=time.monotonic)
