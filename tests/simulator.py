@@ -20,14 +20,19 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
+from dstack_simulator import secp256k1
 from dstack_simulator.agent import Agent
 from dstack_simulator.faults import Fault
+from dstack_simulator.keccak import keccak256
 from dstack_simulator.machine import Machine
 from dstack_simulator.profile import DEFAULT_PROFILE, PROFILES
 from dstack_simulator.server import FAULTS_PATH, Server
+from eth_keys.datatypes import Signature
 
 PROGRAM = Path(__file__).parent.parent / "contrib" / "dstack-simulator"
 SEED = b"tests"
@@ -197,3 +202,102 @@ def raw(socket_path: str, content: bytes) -> tuple[int, dict[str, str], bytes]:
     first, *rest = head.decode("latin-1").split("\r\n")
     pairs = [line.partition(": ") for line in rest]
     return int(first.split(" ")[1]) if first else 0, {name.lower(): text for name, _, text in pairs}, body
+
+
+@dataclass(frozen=True)
+class Target:
+    """
+    A guest agent that the suite looks at: the double, or the one of DSTACK_SIMULATOR_ENDPOINT.
+
+    Attributes:
+        simulator: The double, or None for a real one.
+        version: As numbers, (0, 5, 11).
+        kms_root: The public key in which chains end, where it is known.
+    """
+
+    socket_path: str
+    version: tuple[int, ...]
+    platform: str
+    simulator: Simulator | None = None
+    tappd_path: str | None = None
+    kms_root: bytes | None = None
+    event_version: int = 1
+
+    @property
+    def is_double(self) -> bool:
+        return self.simulator is not None
+
+    def call(self, method: str, **params: Any) -> Any:
+        """The reply; bytes among the params are written as hex."""
+        status, reply = self.ask(method, **params)
+        assert status == 200, reply
+        return reply
+
+    def error(self, method: str, **params: Any) -> str:
+        """The text of an error."""
+        status, reply = self.ask(method, **params)
+        assert (status, list(reply)) == (400, ["error"]), reply
+        text: str = reply["error"]
+        return text
+
+    def ask(self, method: str, **params: Any) -> tuple[int, Any]:
+        """Status and reply."""
+        written = {name: value.hex() if isinstance(value, bytes) else value for name, value in params.items()}
+        return request(self.socket_path, "POST", f"/{method}", written)
+
+    def needs(self, version: tuple[int, ...], what: str) -> None:
+        """Skip the test where this version is too old for it."""
+        if self.version < version:
+            pytest.skip(f"dstack {'.'.join(map(str, self.version))} has no {what}")
+
+
+ENDPOINT = os.environ.get("DSTACK_SIMULATOR_ENDPOINT")
+DOUBLES = ("0.5.5", "0.5.6", "0.5.11", "0.6.0", "0.6.0-snp", "0.6.0-events2", "0.5.11-nokms")
+TARGETS = ("real",) if ENDPOINT else DOUBLES
+
+
+@contextlib.contextmanager
+def target(name: str) -> Iterator[Target]:
+    """One of :data:`TARGETS`, running."""
+    if name == "real":
+        yield real_target()
+        return
+    profile, _, variant = name.partition("-")
+    event_version = 2 if variant == "events2" else 1
+    platform = "snp" if variant == "snp" else "tdx"
+    with simulated(profile, platform, event_version=event_version, has_kms=variant != "nokms") as simulator:
+        yield Target(
+            simulator.socket_path,
+            numbers(profile),
+            platform,
+            simulator,
+            simulator.tappd_path,
+            secp256k1.public_key(simulator.machine.kms_root),
+            event_version,
+        )
+
+
+def real_target() -> Target:
+    """The agent that the environment names, after a look at what it is."""
+    path = ENDPOINT or ""
+    status, reply = request(path, "POST", "/Version", {})
+    if status == 200:
+        version = reply["version"]
+    else:
+        # The oldest ones do not say; what they lack tells them apart.
+        has_sign = request(path, "POST", "/Sign", {})[1]["error"] == "Unsupported algorithm"
+        version = "0.5.6" if has_sign else "0.5.5"
+    tcb_info = json.loads(request(path, "POST", "/Info", {})[1]["tcb_info"])
+    platform = "tdx" if tcb_info["mrtd"] else "snp"
+    versions = {event.get("version", 1) for event in tcb_info["event_log"] if event["imr"] == 3}
+    tappd_path = os.environ.get("TAPPD_SIMULATOR_ENDPOINT")
+    return Target(path, numbers(version), platform, tappd_path=tappd_path, event_version=max(versions, default=1))
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
+
+
+def recovered(signature: bytes, message: bytes) -> bytes:
+    """The compressed public key that made a recoverable signature over a message, by another implementation."""
+    return Signature(signature).recover_public_key_from_msg_hash(keccak256(message)).to_compressed_bytes()

@@ -67,7 +67,8 @@ class Authority:
         Raises:
             ValueError: a name or a time that no certificate can carry.
         """
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, wish.subject, _validate=False)])
+        # An empty common name, which dstack writes, is more than this package will.
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, wish.subject)] if wish.subject else [])
         builder = _builder(subject, self.name, public, wish)
         if wish.alt_names:
             names = [_alt_name(name) for name in wish.alt_names]

@@ -32,7 +32,7 @@ from .messages import Rejected
 
 BODY_LIMIT_BYTES = 10 * 1024 * 1024
 HEAD_LIMIT_BYTES = 64 * 1024
-# An idle connection, or a request that does not come to its end.
+# For a request's head, once it has begun, and between two requests; before the first there is no such limit.
 HEADER_TIMEOUT_S = 15.0
 FAULTS_PATH = "/simulator/faults"
 CLOSE = "connection: close\r\n"
@@ -161,8 +161,9 @@ class Server:
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, is_tappd: bool) -> None:
         try:
-            keeps_alive = True
-            while keeps_alive and (request := await _read_request(reader, writer)):
+            keeps_alive, first = True, await reader.readexactly(1)
+            while keeps_alive and (request := await _read_request(first, reader, writer)):
+                first = b""
                 response = await self._respond(request, reader, is_tappd)
                 keeps_alive = request.keeps_alive and response.sent == "all"
                 writer.write(_encoded(request, response))
@@ -308,11 +309,11 @@ def _head(version: str, status: int, headers: str) -> bytes:
     return f"{version} {status} {http.HTTPStatus(status).phrase}\r\n{headers}date: {date}\r\n\r\n".encode()
 
 
-async def _read_request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Request | None:
-    """The next request, or None where the connection ends between two."""
+async def _read_request(first: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Request | None:
+    """The request that begins with ``first``, or None where the connection ends between two."""
     async with asyncio.timeout(HEADER_TIMEOUT_S):
         try:
-            head = await reader.readuntil(b"\r\n\r\n")
+            head = first + await reader.readuntil(b"\r\n\r\n")
         except asyncio.IncompleteReadError as exc:
             if exc.partial:
                 raise
