@@ -90,9 +90,15 @@ class Simulator:
         """Switch all faults off."""
         self._tell(self._server.faults.clear)
 
-    def answered(self, method: str) -> int:
-        """How many requests of a method were begun."""
-        return self._tell(lambda: self._server.answered[method])
+    def begun(self, method: str) -> int:
+        """How many requests of a method have come since it was made."""
+        return self._tell(lambda: self._server.begun[method])
+
+    def wait_begun(self, method: str, count: int) -> None:
+        """Wait until so many have come."""
+        assert self._loop is not None
+        waiting = self._server.wait_begun(method, count)
+        asyncio.run_coroutine_threadsafe(waiting, self._loop).result(PATIENCE_S)
 
     def peak(self, method: str) -> int:
         """The most requests of a method that were ever in flight at once."""

@@ -110,17 +110,23 @@ class Server:
 
     Attributes:
         faults: What goes wrong; may be changed at any time, from the server's own thread.
-        answered: How many requests of each method were begun.
+        begun: How many requests of each method have come.
         peak: The most that were ever in flight at once, of each method.
     """
 
     def __init__(self, agent: Agent, faults: Faults | None = None) -> None:
         self.agent = agent
         self.faults = faults or Faults()
-        self.answered: Counter[str] = Counter()
+        self.begun: Counter[str] = Counter()
         self.peak: Counter[str] = Counter()
         self._in_flight: Counter[str] = Counter()
         self._connections: set[asyncio.Task[None]] = set()
+        self._comes = asyncio.Condition()
+
+    async def wait_begun(self, method: str, count: int) -> None:
+        """Wait until so many requests of a method have come."""
+        async with self._comes:
+            await self._comes.wait_for(lambda: self.begun[method] >= count)
 
     @contextlib.asynccontextmanager
     async def serving(self, socket_path: str, tappd_path: str | None = None) -> AsyncIterator[None]:
@@ -183,10 +189,12 @@ class Server:
         if request.path == FAULTS_PATH:
             return self._change_faults(request)
         method = _method(request, is_tappd)
-        self.answered[method] += 1
+        self.begun[method] += 1
         self._in_flight[method] += 1
         self.peak[method] = max(self.peak[method], self._in_flight[method])
         try:
+            async with self._comes:
+                self._comes.notify_all()
             for fault in self.faults.strike(method):
                 if fault.kind == "latency":
                     await asyncio.sleep(fault.seconds)
