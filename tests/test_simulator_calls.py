@@ -118,6 +118,12 @@ class TestGetKey:
         assert first["key"] == second["key"]
         assert (first == second) == (agent.version < (0, 5, 6))
 
+    def test_an_unknown_field_may_hold_anything(self, agent: Target) -> None:
+        """To the oldest version the algorithm is such a field."""
+        assert agent.call("GetKey", x=[{}]) == agent.call("GetKey")
+        status = agent.ask("GetKey", algorithm=1)[0]
+        assert status == (200 if agent.version < (0, 5, 6) else 400)
+
     def test_k256_is_another_name(self, agent: Target) -> None:
         """From 0.5.7 on; before, it is no algorithm, and before that nobody looks."""
         if (0, 5, 6) <= agent.version < (0, 5, 7):

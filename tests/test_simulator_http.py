@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from dstack_simulator import server
+from dstack_simulator import http1
 from dstack_simulator.keccak import keccak
 
 from tests.simulator import ENDPOINT, PATIENCE_S, Target, raw, request, target
@@ -287,7 +287,7 @@ class TestConnections:
         """In the middle of a head and between two requests (dstack's own after 15 seconds, measured)."""
         if not agent.is_double:
             pytest.skip("takes 15 seconds")
-        monkeypatch.setattr(server, "HEADER_TIMEOUT_S", 0.05)
+        monkeypatch.setattr(http1, "HEADER_TIMEOUT_S", 0.05)
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(PATIENCE_S)
             connection.connect(agent.socket_path)

@@ -16,12 +16,10 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from cryptography.x509.oid import ObjectIdentifier
 
-from . import derivation, secp256k1
+from . import derivation, signing
 from .certificates import (
     APP_ID_OID,
     APP_INFO_OID,
@@ -36,21 +34,11 @@ from .certificates import (
 from .envelope import attestation, msgpack
 from .events import stripped
 from .evidence import tdx_quote
-from .keccak import keccak
 from .machine import Machine
 from .messages import REQUESTS, Rejected, Values
 from .profile import Profile
+from .tappd import REPORT_DATA_BYTES, hashed_report_data
 
-REPORT_DATA_BYTES = 64
-KECCAKS = {"keccak256": 32, "keccak384": 48, "keccak512": 64}
-HASHES = {
-    "sha256": "sha256",
-    "sha384": "sha384",
-    "sha512": "sha512",
-    "sha3-256": "sha3_256",
-    "sha3-384": "sha3_384",
-    "sha3-512": "sha3_512",
-}
 # What a TDX machine says of its processor: nothing, hashed.
 NO_DEVICE = hashlib.sha256(b"").digest()
 
@@ -117,7 +105,7 @@ class Agent:
     # Keys
 
     def _get_key(self, values: Values) -> dict[str, Any]:
-        algorithm = self._algorithm(values["algorithm"]) if self.profile.has_algorithms else "secp256k1"
+        algorithm = self._algorithm(values.get("algorithm", ""))
         if algorithm == "secp256k1_prehashed" and not self.profile.has_k256_name:
             algorithm = "secp256k1"
         if algorithm not in ("", "secp256k1", "ed25519"):
@@ -126,38 +114,16 @@ class Agent:
         return {"key": key.secret, "signature_chain": key.signature_chain}
 
     def _sign(self, values: Values) -> dict[str, Any]:
-        algorithm, data = self._algorithm(values["algorithm"]), values["data"]
-        if algorithm not in ("secp256k1", "secp256k1_prehashed", "ed25519"):
-            raise Rejected("Unsupported algorithm")
-        key = derivation.path_key(
-            self.machine.app_key,
-            derivation.SIGNING_PATH,
-            derivation.SIGNING_PURPOSE,
-            "ed25519" if algorithm == "ed25519" else "secp256k1",
-        )
-        if algorithm == "ed25519":
-            signature = Ed25519PrivateKey.from_private_bytes(key.secret).sign(data)
-        else:
-            signature = secp256k1.sign(key.secret, _digest(algorithm, data))
+        signed = signing.sign(self.machine.app_key, self._algorithm(values["algorithm"]), values["data"])
         return {
-            "signature": signature,
-            "signature_chain": [signature, *key.signature_chain],
-            "public_key": key.public,
+            "signature": signed.signature,
+            "signature_chain": [signed.signature, *signed.key.signature_chain],
+            "public_key": signed.key.public,
         }
 
     def _verify(self, values: Values) -> dict[str, Any]:
-        algorithm, data = self._algorithm(values["algorithm"]), values["data"]
-        signature, public = values["signature"], values["public_key"]
-        if algorithm == "ed25519":
-            return {"valid": _verify_ed25519(public, data, signature)}
-        if algorithm not in ("secp256k1", "secp256k1_prehashed"):
-            raise Rejected("Unsupported algorithm")
-        # A prehash of another size than 32 bytes verifies nothing, but is no error here.
-        digest = hashlib.sha256(data).digest() if algorithm == "secp256k1" else data.rjust(32, b"\0")[:32]
-        try:
-            return {"valid": secp256k1.verify(public, digest, signature)}
-        except ValueError as exc:
-            raise Rejected("signature error") from exc
+        algorithm = self._algorithm(values["algorithm"])
+        return {"valid": signing.verify(algorithm, values["public_key"], values["data"], values["signature"])}
 
     def _algorithm(self, name: str) -> str:
         return "secp256k1" if name == "k256" and self.profile.has_k256_name else name
@@ -165,9 +131,8 @@ class Agent:
     # Certificates
 
     def _get_tls_key(self, values: Values) -> dict[str, Any]:
-        not_before, not_after = values["not_before"], values["not_after"]
-        is_reversed = None not in (not_before, not_after) and not_before >= not_after
-        if is_reversed and self.profile.checks_validity:
+        times = [time for name in ("not_before", "not_after") if (time := values.get(name)) is not None]
+        if self.profile.checks_validity and len(times) == 2 and times[0] >= times[1]:
             raise Rejected("not_before must be earlier than not_after")
         return self._tls_key(secrets.token_bytes(32), values)
 
@@ -175,19 +140,17 @@ class Agent:
         key = p256_key(secret)
         der = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         extensions = [(APP_ID_OID, self.machine.app_id), (USAGE_OID, b"app:custom")]
-        if values.get("with_app_info") and self.profile.has_attestations:
+        if values.get("with_app_info"):
             extensions.append((APP_INFO_OID, self._app_info()))
         if values["usage_ra_tls"]:
             extensions.extend(self._evidence(hashlib.sha512(b"ratls-cert:" + der).digest()))
-        # What the oldest version has no field for stays out.
-        has_times = self.profile.has_attestations
         wish = Wish(
             values["subject"],
             values["alt_names"],
             for_server=values["usage_server_auth"],
             for_client=values["usage_client_auth"],
-            not_before=values.get("not_before") if has_times else None,
-            not_after=values.get("not_after") if has_times else None,
+            not_before=values.get("not_before"),
+            not_after=values.get("not_after"),
         )
         try:
             leaf = self.machine.authority.issue(key.public_key(), wish, extensions)
@@ -312,7 +275,7 @@ class Agent:
     def _tappd_tdx_quote(self, values: Values) -> dict[str, Any]:
         name = values["hash_algorithm"] or "sha512"
         prefix = values["prefix"] or "app-data"
-        report_data = _hashed(name, prefix, values["report_data"])
+        report_data = hashed_report_data(name, prefix, values["report_data"])
         quote = self._get_quote({"report_data": report_data})
         return {
             "quote": quote["quote"],
@@ -326,38 +289,3 @@ def _padded(report_data: bytes) -> bytes:
     if len(report_data) > REPORT_DATA_BYTES:
         raise Rejected("Report data is too long")
     return report_data.ljust(REPORT_DATA_BYTES, b"\0")
-
-
-def _digest(algorithm: str, data: bytes) -> bytes:
-    """What is signed for secp256k1."""
-    if algorithm == "secp256k1":
-        return hashlib.sha256(data).digest()
-    if len(data) != 32:
-        raise Rejected(f"Pre-hashed signing requires a 32-byte digest, but received {len(data)} bytes")
-    return data
-
-
-def _verify_ed25519(public: bytes, data: bytes, signature: bytes) -> bool:
-    if len(public) != 32:
-        raise Rejected("invalid public key")
-    if len(signature) != 64:
-        raise Rejected("signature error")
-    try:
-        Ed25519PublicKey.from_public_bytes(public).verify(signature, data)
-    except InvalidSignature:
-        return False
-    return True
-
-
-def _hashed(name: str, prefix: str, content: bytes) -> bytes:
-    """The report data of the legacy service."""
-    if name == "raw":
-        if len(content) != REPORT_DATA_BYTES:
-            raise Rejected("invalid content length")
-        return content
-    tagged = prefix.encode() + b":" + content
-    if name in KECCAKS:
-        return keccak(tagged, KECCAKS[name]).ljust(REPORT_DATA_BYTES, b"\0")
-    if name in HASHES:
-        return hashlib.new(HASHES[name], tagged).digest().ljust(REPORT_DATA_BYTES, b"\0")
-    raise Rejected("invalid hash algorithm")

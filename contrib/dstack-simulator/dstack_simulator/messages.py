@@ -1,10 +1,10 @@
 """
-The requests and replies of the guest agent, in JSON, in query strings and in protobuf.
+The requests and replies of the guest agent, in JSON and in query strings.
 
 Owns: which fields a message has, and how each encoding writes them.
 
-Source: dstack's source, guest-agent/rpc/proto/agent_rpc.proto; the prpc crate, version 0.6.0, src/serde_helpers.rs;
-Protocol Buffers, "Encoding". What a wrong value answers was read off dstack's own simulator; the place in the text
+Source: dstack's source, guest-agent/rpc/proto/agent_rpc.proto; the prpc crate, version 0.6.0, src/serde_helpers.rs.
+What a wrong value answers was read off dstack's own simulator; the place in the text
 ("at line 1 column 9") is left out here.
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 import urllib.parse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,7 +21,6 @@ Kind = Literal["text", "bytes", "flag", "time", "texts", "blobs"]
 Values = Mapping[str, Any]
 
 DEFAULTS: Mapping[Kind, Any] = {"text": "", "bytes": b"", "flag": False, "time": None, "texts": (), "blobs": ()}
-VARINT, FIXED64, DELIMITED, FIXED32 = 0, 1, 2, 5
 
 
 class Rejected(Exception):
@@ -110,7 +109,7 @@ def from_json(fields: Sequence[Field], body: bytes) -> Values:
         Rejected: no JSON, or a value of another type.
     """
     if not body:
-        return _defaults(fields)
+        return defaults(fields)
     try:
         value = json.loads(body, object_pairs_hook=_Members)
     except (ValueError, RecursionError) as exc:
@@ -146,32 +145,6 @@ def from_query(fields: Sequence[Field], query: str) -> Values:
     return _read(fields, list(pairs.items()), _from_query_value)
 
 
-def from_protobuf(fields: Sequence[Field], body: bytes) -> Values:
-    """
-    Read a protobuf request.
-
-    Raises:
-        Rejected: no protobuf, or a field of another type.
-    """
-    values = _defaults(fields)
-    by_number = {field.number: field for field in fields}
-    try:
-        for number, wire_type, content in _protobuf_fields(body):
-            if (field := by_number.get(number)) is None:
-                continue
-            if (field.kind in ("flag", "time")) != (wire_type == VARINT):
-                raise ValueError("invalid wire type")
-            if field.kind == "text":
-                values[field.name] = content.decode()
-            elif field.kind == "texts":
-                values[field.name] = (*values[field.name], content.decode())
-            else:
-                values[field.name] = bool(content) if field.kind == "flag" else content
-    except ValueError as exc:
-        raise Rejected(f"failed to decode Protobuf message: {exc}") from exc
-    return values
-
-
 def to_json(fields: Sequence[Field] | None, values: Values | None) -> bytes:
     """Write a reply as compact JSON; fields that have no value are left out."""
     if fields is None or values is None:
@@ -180,35 +153,17 @@ def to_json(fields: Sequence[Field] | None, values: Values | None) -> bytes:
     return json.dumps(shown, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def to_protobuf(fields: Sequence[Field] | None, values: Values | None) -> bytes:
-    """Write a reply as protobuf, which leaves out what is empty."""
-    output = b""
-    for field in fields or ():
-        value: Any = (values or {}).get(field.name)
-        for item in value if isinstance(value, list | tuple) else [value] if value else []:
-            if isinstance(item, bool):
-                output += _varint(field.number << 3 | VARINT) + b"\x01"
-            else:
-                content: bytes = item.encode() if isinstance(item, str) else item
-                output += _varint(field.number << 3 | DELIMITED) + _varint(len(content)) + content
-    return output
-
-
 def error_json(text: str) -> bytes:
     """An error as the agent writes it: on several lines, unlike a reply."""
     return json.dumps({"error": text}, indent=2, ensure_ascii=False).encode()
-
-
-def error_protobuf(text: str) -> bytes:
-    """An error for a caller that speaks protobuf."""
-    return to_protobuf(_message("1 message text"), {"message": text})
 
 
 class _Members(list[tuple[str, Any]]):
     """The members of a JSON object, those given twice too."""
 
 
-def _defaults(fields: Sequence[Field]) -> dict[str, Any]:
+def defaults(fields: Sequence[Field]) -> dict[str, Any]:
+    """A request that says nothing."""
     return {field.name: DEFAULTS[field.kind] for field in fields}
 
 
@@ -220,7 +175,7 @@ def _read(fields: Sequence[Field], pairs: Sequence[tuple[str, Any]], convert: An
             raise Rejected(f"duplicate field `{name}`")
         if field := by_name.get(name):
             given[name] = convert(field.kind, value)
-    return {**_defaults(fields), **given}
+    return {**defaults(fields), **given}
 
 
 def _from_json_value(kind: Kind, value: Any) -> Any:
@@ -291,47 +246,3 @@ def _to_json_value(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_to_json_value(item) for item in value]
     return value
-
-
-def _protobuf_fields(body: bytes) -> Iterator[tuple[int, int, Any]]:
-    """Number, wire type and content (an int or bytes) of every field."""
-    position = 0
-
-    def varint() -> int:
-        nonlocal position
-        number = shift = 0
-        while position < len(body) and shift < 70:
-            byte = body[position]
-            position += 1
-            number |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return number & (1 << 64) - 1
-            shift += 7
-        raise ValueError("invalid varint")
-
-    def take(size: int) -> bytes:
-        nonlocal position
-        if size > len(body) - position:
-            raise ValueError("buffer underflow")
-        position += size
-        return body[position - size : position]
-
-    while position < len(body):
-        key = varint()
-        wire_type = key & 7
-        if wire_type == VARINT:
-            yield key >> 3, wire_type, varint()
-        elif wire_type == DELIMITED:
-            yield key >> 3, wire_type, take(varint())
-        elif wire_type in (FIXED64, FIXED32):
-            yield key >> 3, wire_type, take(8 if wire_type == FIXED64 else 4)
-        else:
-            raise ValueError("invalid wire type")
-
-
-def _varint(number: int) -> bytes:
-    output = bytearray()
-    while number >= 0x80:
-        output.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes([*output, number])

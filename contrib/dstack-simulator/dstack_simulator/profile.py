@@ -19,8 +19,8 @@ class Profile:
     version: str
     revision: str
     methods: frozenset[str]
-    # GetKey looks at the algorithm; before, every key was for secp256k1.
-    has_algorithms: bool = True
+    # Fields of requests that it does not know, and so ignores whatever they hold.
+    unknown_fields: frozenset[str] = frozenset()
     # "k256" means secp256k1, and "secp256k1_prehashed" is no algorithm of a key.
     has_k256_name: bool = True
     # GetQuote leaves out of the log what can be computed or is not needed.
@@ -29,8 +29,12 @@ class Profile:
     checks_validity: bool = False
     # Knows AMD SEV-SNP, events of version 2, and keeps the ACPI markers in a stripped log.
     is_next: bool = False
-    # Info names the cloud, GetTlsKey takes a validity, certificates carry an attestation, not a bare quote.
+    # Info names the cloud, and certificates carry an attestation, not a bare quote.
     has_attestations: bool = True
+
+    def knows(self, method: str, field: str) -> bool:
+        """Whether a request of this method may have this field."""
+        return f"{method}.{field}" not in self.unknown_fields
 
 
 _OLDEST = frozenset({"GetTlsKey", "GetKey", "GetQuote", "EmitEvent", "Info"})
@@ -43,7 +47,9 @@ PROFILES = {
             "0.5.5",
             "7bf1843a8ddf877fbaeb",
             _OLDEST,
-            has_algorithms=False,
+            unknown_fields=frozenset(
+                {"GetKey.algorithm", "GetTlsKey.not_before", "GetTlsKey.not_after", "GetTlsKey.with_app_info"}
+            ),
             has_k256_name=False,
             strips_event_log=False,
             has_attestations=False,
