@@ -275,13 +275,15 @@ class Agent:
     def _tappd_tdx_quote(self, values: Values) -> dict[str, Any]:
         name = values["hash_algorithm"] or "sha512"
         prefix = values["prefix"] or "app-data"
+        # The older versions do not say which prefix it was.
+        told = prefix if self.profile.is_next else "app-data"
         report_data = hashed_report_data(name, prefix, values["report_data"])
         quote = self._get_quote({"report_data": report_data})
         return {
             "quote": quote["quote"],
             "event_log": quote["event_log"],
             "hash_algorithm": name,
-            "prefix": "" if name == "raw" else prefix,
+            "prefix": "" if name == "raw" else told,
         }
 
 
