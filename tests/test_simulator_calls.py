@@ -509,14 +509,34 @@ class TestGetTlsKey:
         key = load_pem_private_key(reply["key"].encode(), None)
         assert isinstance(key, ec.EllipticCurvePrivateKey)
         assert key.curve.name == "secp256r1"
-        leaf, authority = (x509.load_pem_x509_certificate(text.encode()) for text in reply["certificate_chain"])
+        chain = [x509.load_pem_x509_certificate(text.encode()) for text in reply["certificate_chain"]]
+        leaf = chain[0]
         assert leaf.public_key() == key.public_key()
-        leaf.verify_directly_issued_by(authority)
-        authority.verify_directly_issued_by(authority)
+        for certificate, authority in zip(chain, [*chain[1:], chain[-1]], strict=True):
+            certificate.verify_directly_issued_by(authority)
         assert common_name(leaf) == "example"
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         assert names.get_values_for_type(x509.DNSName) == ["a.example"]
         assert [str(address) for address in names.get_values_for_type(x509.IPAddress)] == ["10.0.0.1"]
+
+    def test_a_kms_gives_every_app_an_authority(self, agent: Target) -> None:
+        """Below its own, which its key provider info names; leaf and authority carry the app id then."""
+        if not agent.is_double:
+            pytest.skip("dstack's simulator speaks of a KMS but has none")
+        info = agent.call("Info")
+        chain = [x509.load_pem_x509_certificate(text.encode()) for text in agent.call("GetTlsKey")["certificate_chain"]]
+        app_ids = [
+            octets(extension).hex()
+            for certificate in chain
+            for extension in certificate.extensions
+            if extension.oid.dotted_string == "1.3.6.1.4.1.62397.1.3"
+        ]
+        provider = json.loads(info["key_provider_info"])
+        if provider["name"] == "kms":
+            assert (len(chain), app_ids) == (3, [info["app_id"]] * 2)
+            assert chain[-1].public_key().public_bytes(*der_key()).hex() == provider["id"]
+        else:
+            assert (len(chain), app_ids) == (2, [])
 
     def test_every_call_gives_another_key(self, agent: Target) -> None:
         """It is random, not derived."""

@@ -139,7 +139,9 @@ class Agent:
     def _tls_key(self, secret: bytes, values: Values) -> dict[str, Any]:
         key = p256_key(secret)
         der = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        extensions = [(APP_ID_OID, self.machine.app_id), (USAGE_OID, b"app:custom")]
+        # Only a KMS vouches for the app id.
+        extensions = [(APP_ID_OID, self.machine.app_id)] if self.machine.key_provider_id else []
+        extensions.append((USAGE_OID, b"app:custom"))
         if values.get("with_app_info"):
             extensions.append((APP_INFO_OID, self._app_info()))
         if values["usage_ra_tls"]:
@@ -157,7 +159,7 @@ class Agent:
         except ValueError as exc:
             raise Rejected(f"Failed to sign the CSR: Failed to sign certificate: {exc}") from exc
         text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-        return {"key": text, "certificate_chain": [pem(leaf), pem(self.machine.authority.certificate)]}
+        return {"key": text, "certificate_chain": [pem(leaf), *self.machine.authority.chain]}
 
     def _evidence(self, report_data: bytes) -> list[tuple[ObjectIdentifier, bytes]]:
         """What a certificate says of the machine that holds its key."""

@@ -19,11 +19,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
-P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 _DSTACK = "1.3.6.1.4.1.62397.1"
 QUOTE_OID, EVENT_LOG_OID, APP_ID_OID, USAGE_OID, ATTESTATION_OID, APP_INFO_OID = (
     ObjectIdentifier(f"{_DSTACK}.{number}") for number in (1, 2, 3, 4, 8, 9)
 )
+Extensions = Sequence[tuple[ObjectIdentifier, bytes]]
 # Certificates that do not say otherwise hold so long, and begin when rcgen's do.
 DEFAULT_DAYS = 3_650
 DEFAULT_NOT_BEFORE = datetime.datetime(1975, 1, 1, tzinfo=datetime.UTC)
@@ -42,34 +42,48 @@ class Wish:
 
 
 class Authority:
-    """A certificate authority with a P-256 key out of 32 bytes."""
+    """
+    A certificate authority with a P-256 key out of 32 bytes.
 
-    def __init__(self, secret: bytes, name: str) -> None:
+    Args:
+        secret: The key.
+        subject: Its names.
+        issuer: Who vouches for it; without, it does so itself.
+        depth: How many authorities may stand below it.
+        extensions: As for :meth:`issue`.
+    """
+
+    def __init__(
+        self,
+        secret: bytes,
+        subject: x509.Name,
+        issuer: Authority | None = None,
+        *,
+        depth: int = 1,
+        extensions: Extensions = (),
+    ) -> None:
         self._key = p256_key(secret)
-        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        self.certificate = (
-            _builder(self.name, self.name, self.public_key, Wish(name))
-            .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
+        self.name = subject
+        builder = (
+            _builder(subject, issuer.name if issuer else subject, self.public_key, Wish(""))
+            .add_extension(x509.BasicConstraints(ca=True, path_length=depth), critical=True)
             .add_extension(_key_usage(is_authority=True), critical=True)
-            .sign(self._key, hashes.SHA256())
         )
+        self.certificate = (issuer or self)._sign(builder, extensions)
+        self.chain: tuple[str, ...] = (pem(self.certificate), *(issuer.chain if issuer else ()))
 
     @property
     def public_key(self) -> ec.EllipticCurvePublicKey:
         return self._key.public_key()
 
-    def issue(
-        self, public: ec.EllipticCurvePublicKey, wish: Wish, extensions: Sequence[tuple[ObjectIdentifier, bytes]] = ()
-    ) -> x509.Certificate:
+    def issue(self, public: ec.EllipticCurvePublicKey, wish: Wish, extensions: Extensions = ()) -> x509.Certificate:
         """
         Sign a certificate; every extension is an octet string.
 
         Raises:
             ValueError: a name or a time that no certificate can carry.
         """
-        # An empty common name, which dstack writes, is more than this package will.
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, wish.subject)] if wish.subject else [])
-        builder = _builder(subject, self.name, public, wish)
+        builder = _builder(named(wish.subject), self.name, public, wish)
         if wish.alt_names:
             names = [_alt_name(name) for name in wish.alt_names]
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
@@ -84,9 +98,18 @@ class Authority:
         ]
         if usages:
             builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        return self._sign(builder, extensions)
+
+    def _sign(self, builder: x509.CertificateBuilder, extensions: Extensions) -> x509.Certificate:
         for oid, content in extensions:
             builder = builder.add_extension(x509.UnrecognizedExtension(oid, octet_string(content)), critical=False)
         return builder.sign(self._key, hashes.SHA256())
+
+
+def named(common_name: str, organization: str = "") -> x509.Name:
+    """A name; an empty common name, which dstack writes, is left out, since this package refuses it."""
+    parts = ((NameOID.ORGANIZATION_NAME, organization), (NameOID.COMMON_NAME, common_name))
+    return x509.Name([x509.NameAttribute(oid, text) for oid, text in parts if text])
 
 
 def pem(certificate: x509.Certificate) -> str:
@@ -94,8 +117,8 @@ def pem(certificate: x509.Certificate) -> str:
 
 
 def p256_key(secret: bytes) -> ec.EllipticCurvePrivateKey:
-    """The P-256 key whose scalar the 32 bytes are."""
-    return ec.derive_private_key(int.from_bytes(secret, "big") % (P256_ORDER - 1) + 1, ec.SECP256R1())
+    """The P-256 key whose scalar the 32 bytes are (all but one in 2^32 are one)."""
+    return ec.derive_private_key(int.from_bytes(secret, "big"), ec.SECP256R1())
 
 
 def octet_string(content: bytes) -> bytes:

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from . import derivation
-from .certificates import Authority, Wish, p256_key, pem
+from .certificates import Authority, Wish, named, p256_key, pem
 from .machine import Machine
 
 TDX_REPORT_DATA = slice(568, 632)
@@ -68,12 +68,12 @@ def _tdx_signature(seed: bytes, signed: bytes) -> bytes:
 @functools.lru_cache(maxsize=8)
 def _certification(seed: bytes, raw_key: bytes) -> bytes:
     """The quoting enclave's report on the attestation key, and the chain of the key that signed it."""
-    root = Authority(derivation.derive(seed, b"root"), "Simulated SGX Root CA (dstack-simulator, not Intel)")
+    root = Authority(derivation.derive(seed, b"root"), named("Simulated SGX Root CA (dstack-simulator, not Intel)"))
     pck_key = p256_key(derivation.derive(seed, b"PCK"))
     pck = root.issue(pck_key.public_key(), Wish("Simulated SGX PCK Certificate (dstack-simulator, not Intel)"))
     bound = hashlib.sha256(raw_key + QE_AUTHENTICATION).digest().ljust(64, b"\0")
     report = bytes(320) + bound
-    chain = (pem(pck) + pem(root.certificate)).encode()
+    chain = "".join((pem(pck), *root.chain)).encode()
     inner = b"".join(
         (
             report,

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from . import derivation
-from .certificates import Authority
+from .certificates import APP_ID_OID, USAGE_OID, Authority, named
 from .events import ACPI_DATA, ACPI_DATA_TYPE, Event, boot_event, replayed, runtime_event
 
 COMPOSE = {
@@ -80,8 +80,10 @@ class Machine:
         self.kms_root = derivation.derive(seed, b"kms-root")
         issued = derivation.app_key(self.kms_root, self.app_id)
         self.app_key = issued if has_kms else derivation.AppKey(issued.secret, b"")
-        self.authority = Authority(derivation.derive(seed, b"kms-ca"), "Simulated KMS CA (dstack-simulator)")
-        authority_key = self.authority.public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        root_secret = derivation.derive(seed, b"kms-ca")
+        root = Authority(root_secret, named("Simulated KMS CA (dstack-simulator)", "Dstack"))
+        self.authority = self._app_authority(root_secret, root) if has_kms else root
+        authority_key = root.public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         self.key_provider_id = authority_key if has_kms else b""
         self.key_provider = json.dumps(
             {"name": "kms" if has_kms else "none", "id": self.key_provider_id.hex()}, separators=(",", ":")
@@ -92,6 +94,12 @@ class Machine:
         self.events = [boot_event(*event) for event in BOOT]
         for name, payload in self._runtime_events():
             self.emit(name, payload)
+
+    def _app_authority(self, root_secret: bytes, root: Authority) -> Authority:
+        """With a KMS, every app has an authority of its own below the KMS's."""
+        extensions = ((APP_ID_OID, self.app_id), (USAGE_OID, b"app:ca"))
+        secret = derivation.derive(root_secret, self.app_id, b"app-ca")
+        return Authority(secret, named("Dstack App CA", "Dstack"), root, depth=0, extensions=extensions)
 
     def _runtime_events(self) -> Sequence[tuple[str, bytes]]:
         """The events of dstack's own start, in order."""
