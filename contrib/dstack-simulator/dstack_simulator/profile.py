@@ -32,10 +32,6 @@ class Profile:
     # Info names the cloud, and certificates carry an attestation, not a bare quote.
     has_attestations: bool = True
 
-    def knows(self, method: str, field: str) -> bool:
-        """Whether a request of this method may have this field."""
-        return f"{method}.{field}" not in self.unknown_fields
-
 
 _OLDEST = frozenset({"GetTlsKey", "GetKey", "GetQuote", "EmitEvent", "Info"})
 _SIGNING = _OLDEST | {"Attest", "Sign", "Verify"}
@@ -47,9 +43,7 @@ PROFILES = {
             "0.5.5",
             "7bf1843a8ddf877fbaeb",
             _OLDEST,
-            unknown_fields=frozenset(
-                {"GetKey.algorithm", "GetTlsKey.not_before", "GetTlsKey.not_after", "GetTlsKey.with_app_info"}
-            ),
+            unknown_fields=frozenset({"algorithm", "not_before", "not_after", "with_app_info"}),
             has_k256_name=False,
             strips_event_log=False,
             has_attestations=False,

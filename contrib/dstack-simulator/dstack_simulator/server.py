@@ -175,7 +175,7 @@ class Server:
         name = f"Tappd.{method}" if is_tappd else method
         values: messages.Values = {}
         if (all_fields := messages.REQUESTS[name]) is not None:
-            fields = [field for field in all_fields if self.agent.profile.knows(name, field.name)]
+            fields = [field for field in all_fields if field.name not in self.agent.profile.unknown_fields]
             if is_query:
                 values = messages.from_query(fields, request.query)
             else:
