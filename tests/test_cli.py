@@ -408,6 +408,7 @@ def test_status(shell: Shell) -> None:
         "index        1 skills, not complete yet\n"
         "connections  1\n"
         "sandbox      none, scripts do not run\n"
+        "tee          none, not available\n"
     )
     assert json.loads(shell.run("status", "--json")[1]) == STATUS
 

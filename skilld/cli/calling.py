@@ -49,7 +49,7 @@ def status_command(caller: Caller, as_json: bool) -> None:
         ("index", f"{index.documents} skills{'' if index.complete else ', not complete yet'}"),
         ("connections", status.connections),
         ("sandbox", _sandbox(status.sandbox)),
-        ("tee", f"{tee.endpoint}{'' if tee.available else ' (not available)'}"),
+        ("tee", f"{tee.endpoint or 'none'}{'' if tee.available else ', not available'}"),
     ]
     for name, value in rows:
         click.echo(f"{name:13}{clean(str(value))}")
