@@ -212,6 +212,7 @@ class TestVerify:
         [
             ("ed25519", b"A", bytes(64), "invalid public key"),
             ("ed25519", bytes(33), bytes(64), "invalid public key"),
+            ("ed25519", b"A" * 32, bytes(64), "signature error: Cannot decompress Edwards point"),
             ("ed25519", bytes.fromhex("58" + "66" * 31), MALFORMED_SIGNATURE, "signature error"),
             ("secp256k1", b"A", bytes(64), "signature error"),
             ("secp256k1", b"\x05" + bytes(32), bytes(64), "signature error"),

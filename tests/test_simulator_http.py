@@ -143,6 +143,8 @@ class TestEncodings:
             ("GetQuote", '{"report_data":[1]}', "invalid type: sequence, expected a string"),
             ("GetKey", '{"path":1}', "invalid type: integer `1`, expected a string"),
             ("GetKey", '{"path":1.5}', "invalid type: floating point `1.5`, expected a string"),
+            ("GetKey", '{"path":18446744073709551616}', "invalid type: floating point `1.8446744073709552e+19`, exp"),
+            ("GetKey", '[1,"b","c","d"]', "invalid type: integer `1`, expected a string"),
             ("GetKey", '{"path":true}', "invalid type: boolean `true`, expected a string"),
             ("GetKey", '{"path":null}', "invalid type: null, expected a string"),
             ("GetKey", '{"path":{}}', "invalid type: map, expected a string"),

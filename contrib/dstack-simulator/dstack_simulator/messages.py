@@ -117,12 +117,13 @@ def from_json(fields: Sequence[Field], body: bytes) -> Values:
     if isinstance(value, _Members):
         pairs: list[tuple[str, Any]] = value
     elif isinstance(value, list):
-        if len(value) > len(fields):
-            raise Rejected("trailing characters")
         pairs = [(field.name, item) for field, item in zip(fields, value, strict=False)]
     else:
         raise Rejected(f"invalid type: {_described(value)}, expected a request")
-    return _read(fields, pairs, _from_json_value)
+    values = _read(fields, pairs, _from_json_value)
+    if isinstance(value, list) and not isinstance(value, _Members) and len(value) > len(fields):
+        raise Rejected("trailing characters")
+    return values
 
 
 def from_query(fields: Sequence[Field], query: str) -> Values:
@@ -188,10 +189,10 @@ def _from_json_value(kind: Kind, value: Any) -> Any:
         return unhexed(value)
     if kind == "flag" and isinstance(value, bool):
         return value
-    if kind == "time" and (value is None or (isinstance(value, int) and not isinstance(value, bool))):
-        if value is not None and not 0 <= value < 1 << 64:
-            raise Rejected(f"invalid value: integer `{value}`, expected u64")
+    if kind == "time" and (value is None or (_is_integer(value) and value >= 0)):
         return value
+    if kind == "time" and _is_integer(value):
+        raise Rejected(f"invalid value: integer `{value}`, expected u64")
     if kind == "texts" and isinstance(value, list) and not isinstance(value, _Members):
         return tuple(_from_json_value("text", item) for item in value)
     raise Rejected(f"invalid type: {_described(value)}, expected {expected}")
@@ -225,16 +226,21 @@ def unhexed(text: str) -> bytes:
     return bytes.fromhex(text)
 
 
+def _is_integer(value: Any) -> bool:
+    """Whether serde takes a number for an integer: larger ones are floating point to it."""
+    return isinstance(value, int) and not isinstance(value, bool) and -(1 << 63) <= value < 1 << 64
+
+
 def _described(value: Any) -> str:
     """What serde calls a value."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return f"boolean `{str(value).lower()}`"
-    if isinstance(value, int):
+    if _is_integer(value):
         return f"integer `{value}`"
-    if isinstance(value, float):
-        return f"floating point `{value}`"
+    if isinstance(value, int | float):
+        return f"floating point `{float(value)}`"
     if isinstance(value, str):
         return f"string {json.dumps(value, ensure_ascii=False)}"
     return "map" if isinstance(value, _Members) else "sequence"

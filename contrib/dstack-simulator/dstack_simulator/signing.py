@@ -18,6 +18,9 @@ from . import derivation, secp256k1
 from .derivation import AppKey, PathKey
 from .messages import Rejected
 
+# The field and the constant of edwards25519.
+PRIME = 2**255 - 19
+D = -121665 * pow(121666, -1, PRIME) % PRIME
 ALGORITHMS = ("ed25519", "secp256k1", "secp256k1_prehashed")
 
 
@@ -74,6 +77,8 @@ def _check(algorithm: str) -> None:
 def _verify_ed25519(public: bytes, data: bytes, signature: bytes) -> bool:
     if len(public) != 32:
         raise Rejected("invalid public key")
+    if not _is_point(public):
+        raise Rejected("signature error: Cannot decompress Edwards point: Cannot decompress Edwards point")
     if len(signature) != 64:
         raise Rejected("signature error")
     try:
@@ -81,3 +86,9 @@ def _verify_ed25519(public: bytes, data: bytes, signature: bytes) -> bool:
     except InvalidSignature:
         return False
     return True
+
+
+def _is_point(public: bytes) -> bool:
+    """Whether the curve has a point with this y (RFC 8032, section 5.1.3); the cryptography package does not look."""
+    square = (int.from_bytes(public, "little") % (1 << 255)) ** 2
+    return pow((square - 1) * (D * square + 1), (PRIME - 1) // 2, PRIME) in (0, 1)
