@@ -9,9 +9,10 @@ Source: API, section 7.
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from skilld.tee.service import Tee
+if TYPE_CHECKING:
+    from skilld.tee.service import Tee
 
 REPORT_DATA_TAG = b"skilld-skillset:"
 NONCE_LIMIT_BYTES = 64

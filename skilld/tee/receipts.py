@@ -11,10 +11,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from skilld.tee.canonical import canonical_json
-from skilld.tee.service import Tee
+
+if TYPE_CHECKING:
+    from skilld.tee.service import Tee
 
 RECEIPT_SCHEMA = "skilld.receipt.v1"
 

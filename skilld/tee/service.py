@@ -13,6 +13,7 @@ Source: API, section 3, "tee"; dstack-sdk 0.5.4; dstack's ``rpc_service.rs`` and
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ from skilld.tee.endpoint import INSTALL_HINT, check_available, find_endpoint, is
 
 if TYPE_CHECKING:
     from dstack_sdk import AsyncDstackClient
+
+log = logging.getLogger(__name__)
 
 # The agent's server has eight workers; the SDK's pool of connections fails calls that wait too long for one.
 IN_FLIGHT_LIMIT = 8
@@ -234,6 +237,7 @@ class Tee:
                 # Counted once, so that its connections are closed by close() and by nothing else.
                 self._client = await client.__aenter__()  # type: ignore[no-untyped-call]
                 self._client_endpoint = endpoint
+                log.info("asking the guest agent at %s", endpoint)
             return self._client
 
     async def _drop_client(self) -> None:
