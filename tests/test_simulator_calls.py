@@ -376,6 +376,8 @@ class TestAttest:
     def test_an_attestation_can_be_read_to_its_last_byte(self, agent: Target, report_data: bytes) -> None:
         """SCALE with events of version 1, MessagePack with those of version 2; both carry the report data twice."""
         agent.needs((0, 5, 6), "Attest")
+        if not agent.is_double and agent.version < (0, 5, 9):
+            pytest.skip("dstack's simulator of these versions attests its fixture's report data, whatever is asked")
         reply = agent.call("Attest", report_data=report_data)
         assert list(reply) == ["attestation"]
         content = bytes.fromhex(reply["attestation"])
@@ -517,8 +519,10 @@ class TestGetTlsKey:
             certificate.verify_directly_issued_by(authority)
         assert common_name(leaf) == "example"
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        assert names.get_values_for_type(x509.DNSName) == ["a.example"]
-        assert [str(address) for address in names.get_values_for_type(x509.IPAddress)] == ["10.0.0.1"]
+        # Before 0.5.11 an address is a host name like others.
+        addresses = [str(address) for address in names.get_values_for_type(x509.IPAddress)]
+        assert names.get_values_for_type(x509.DNSName) + addresses == ["a.example", "10.0.0.1"]
+        assert bool(addresses) == (agent.version >= (0, 5, 11))
 
     def test_a_kms_gives_every_app_an_authority(self, agent: Target) -> None:
         """Below its own, which its key provider info names; leaf and authority carry the app id then."""
@@ -571,15 +575,18 @@ class TestGetTlsKey:
             assert text == "not_before must be earlier than not_after"
 
     def test_ra_tls_carries_evidence_of_the_key(self, agent: Target) -> None:
-        """The report data is the hash of the public key; since 0.5.6 in dstack's envelope, before as a bare quote."""
+        """The report data is the hash of the public key; since 0.5.9 in dstack's envelope, before as a bare quote."""
         leaf = issued(agent, usage_ra_tls=True)
         extensions = {extension.oid.dotted_string: extension for extension in leaf.extensions}
         der = leaf.public_key().public_bytes(*der_key())
         bound = hashlib.sha512(b"ratls-cert:" + der).digest()
-        if agent.version < (0, 5, 6):
+        if agent.version < (0, 5, 9):
             quote = octets(extensions["1.3.6.1.4.1.62397.1.1"])
-            assert quote[568:632] == bound
-            assert json.loads(octets(extensions["1.3.6.1.4.1.62397.1.2"]))
+            if agent.is_double:
+                # dstack's simulator of these versions puts its fixture in as it is.
+                assert quote[568:632] == bound
+            log = json.loads(octets(extensions["1.3.6.1.4.1.62397.1.2"]))
+            assert log == json.loads(agent.call("Info")["tcb_info"])["event_log"]
             return
         content = octets(extensions["1.3.6.1.4.1.62397.1.8"])
         if content[0] == 0:

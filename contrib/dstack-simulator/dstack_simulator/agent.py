@@ -153,6 +153,7 @@ class Agent:
             for_client=values["usage_client_auth"],
             not_before=values.get("not_before"),
             not_after=values.get("not_after"),
+            knows_addresses=self.profile.has_new_certificates,
         )
         try:
             leaf = self.machine.authority.issue(key.public_key(), wish, extensions)
@@ -163,9 +164,9 @@ class Agent:
 
     def _evidence(self, report_data: bytes) -> list[tuple[ObjectIdentifier, bytes]]:
         """What a certificate says of the machine that holds its key."""
-        if self.profile.has_attestations:
+        if self.profile.has_new_certificates:
             return [(ATTESTATION_OID, attestation(self.machine, self.platform, report_data, is_stripped=True))]
-        log = json.dumps([event.to_json() for event in self.machine.runtime_events], separators=(",", ":"))
+        log = json.dumps([event.to_json() for event in self.machine.events], separators=(",", ":"))
         return [(QUOTE_OID, tdx_quote(self.machine, report_data)), (EVENT_LOG_OID, log.encode())]
 
     def _app_info(self) -> bytes:
@@ -257,7 +258,7 @@ class Agent:
             "compose_hash": machine.compose_hash,
             "vm_config": machine.vm_config,
         }
-        if self.profile.has_attestations:
+        if self.profile.names_cloud:
             reply |= {"cloud_vendor": "dstack-simulator", "cloud_product": "simulated, proves nothing"}
         return reply
 

@@ -31,7 +31,13 @@ DEFAULT_NOT_BEFORE = datetime.datetime(1975, 1, 1, tzinfo=datetime.UTC)
 
 @dataclass(frozen=True)
 class Wish:
-    """What a certificate shall say; times are Unix seconds."""
+    """
+    What a certificate shall say.
+
+    Args:
+        not_before: Unix seconds, as ``not_after``.
+        knows_addresses: Whether an alternative name that is an IP address becomes one, or a host name like others.
+    """
 
     subject: str
     alt_names: Sequence[str] = ()
@@ -39,6 +45,7 @@ class Wish:
     for_client: bool = False
     not_before: int | None = None
     not_after: int | None = None
+    knows_addresses: bool = True
 
 
 class Authority:
@@ -85,7 +92,7 @@ class Authority:
         """
         builder = _builder(named(wish.subject), self.name, public, wish)
         if wish.alt_names:
-            names = [_alt_name(name) for name in wish.alt_names]
+            names = [_alt_name(name, knows_addresses=wish.knows_addresses) for name in wish.alt_names]
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         builder = builder.add_extension(_key_usage(is_authority=False), critical=True)
         usages = [
@@ -154,7 +161,9 @@ def _time(seconds: int) -> datetime.datetime:
         raise ValueError(f"no time that a certificate can carry: {seconds}") from exc
 
 
-def _alt_name(name: str) -> x509.GeneralName:
+def _alt_name(name: str, *, knows_addresses: bool) -> x509.GeneralName:
+    if not knows_addresses:
+        return x509.DNSName(name)
     try:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:

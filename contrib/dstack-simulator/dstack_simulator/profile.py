@@ -29,8 +29,11 @@ class Profile:
     checks_validity: bool = False
     # Knows AMD SEV-SNP, events of version 2, and keeps the ACPI markers in a stripped log.
     is_next: bool = False
-    # Info names the cloud, and certificates carry an attestation, not a bare quote.
-    has_attestations: bool = True
+    # Info names the cloud.
+    names_cloud: bool = True
+    # Certificates carry an attestation (from 0.5.9 on), not a bare quote and the log, and know that an address is no
+    # host name (from 0.5.11 on).
+    has_new_certificates: bool = True
 
 
 _OLDEST = frozenset({"GetTlsKey", "GetKey", "GetQuote", "EmitEvent", "Info"})
@@ -46,9 +49,10 @@ PROFILES = {
             unknown_fields=frozenset({"algorithm", "not_before", "not_after", "with_app_info"}),
             has_k256_name=False,
             strips_event_log=False,
-            has_attestations=False,
+            names_cloud=False,
+            has_new_certificates=False,
         ),
-        Profile("0.5.6", "3a456dd6e332509f97e7", _SIGNING, has_k256_name=False),
+        Profile("0.5.6", "3a456dd6e332509f97e7", _SIGNING, has_k256_name=False, has_new_certificates=False),
         Profile("0.5.11", "40eaf35e6b3f112998d0", _SIGNING | {"Version"}),
         Profile(
             "0.6.0",
