@@ -25,6 +25,7 @@ from skilld.rpc.params import (
     nullable,
     one_of,
     record,
+    secret,
     text,
     text_or,
 )
@@ -262,3 +263,13 @@ def test_query_keeps_unknown_names_for_the_check() -> None:
     """An unknown key of a query string is refused as an unknown name is."""
     with pytest.raises(InvalidParams, match="x: unknown"):
         check_params(PARAMS, from_query(PARAMS, {"name": ["a"], "x": ["1"]}))
+
+
+def test_a_secret_is_not_repeated() -> None:
+    """A refusal names the rule, not the value; what is taken is taken as ever."""
+    kind = secret(hex_text(max_bytes=2), "hexadecimal digits")
+    params = (Param("data", kind, required=True),)
+    assert check_params(params, {"data": "0xff"}) == {"data": b"\xff"}
+    with pytest.raises(InvalidParams, match="^data: must be hexadecimal digits$"):
+        check_params(params, {"data": "geheim"})
+    assert kind.schema == hex_text(max_bytes=2).schema

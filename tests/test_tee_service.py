@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -235,6 +236,28 @@ async def test_a_restarted_agent_is_found_again(agent: Simulator, tee: Tee) -> N
     await tee.info()
 
 
+async def test_a_dead_agent_is_not_tried_for_every_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refused connection speaks for the calls of the next moment, which cost nothing; then it is tried again."""
+    monkeypatch.setattr(service, "REFUSED_S", 3_600.0)
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(tmp_path / "s"))
+        tee = Tee(str(tmp_path / "s"), PATIENCE_S)
+        first = await refusal(tee.info())
+        dead.listen()
+        second = await refusal(tee.info())
+        assert (type(second), second.facts) == (type(first), first.facts)
+        dead.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            dead.accept()
+        tee._refused_until = 0
+        asking = asyncio.create_task(tee.info())
+        for _ in range(2):  # what only reads is asked again
+            accepted, _ = await asyncio.get_running_loop().sock_accept(dead)
+            accepted.close()
+        assert type(await refusal(asking)) is TeeUnavailable
+        await tee.close()
+
+
 async def test_another_endpoint_is_taken_at_once(agent: Simulator, tee: Tee) -> None:
     """A reload of the configuration names it."""
     await tee.version()
@@ -307,8 +330,6 @@ async def test_secrets_stay_inside(agent: Simulator, tee: Tee, fault: str, caplo
 )
 async def test_without_an_agent_the_tee_is_unavailable(tmp_path: Path, path: str, hint: str) -> None:
     """With the endpoint, and what is wrong with it."""
-    import socket
-
     (tmp_path / "file").write_text("")
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(tmp_path / "nobody"))

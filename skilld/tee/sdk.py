@@ -157,6 +157,16 @@ def is_missing(exc: BaseException | None) -> bool:
     return _error_text(exc).startswith("Service not found")
 
 
+def is_refused(exc: Exception) -> bool:
+    """Whether there was no connection to begin with."""
+    return isinstance(exc, FileNotFoundError | httpx.ConnectError)
+
+
+def refused(endpoint: str) -> TeeUnavailable:
+    """The error for a guest agent that takes no connection."""
+    return TeeUnavailable(endpoint, f"no guest agent answers at {endpoint}")
+
+
 def as_error(exc: Exception, method: str, *, endpoint: str, timeout_s: float) -> SkilldError:
     """
     Turn what the SDK raised into an error of skilld; an RPC that is missing is the caller's to tell.
@@ -168,8 +178,8 @@ def as_error(exc: Exception, method: str, *, endpoint: str, timeout_s: float) ->
     if isinstance(exc, httpx.HTTPStatusError):
         text = _error_text(exc)
         return TeeRejected(method, _SECRET.sub("…", text)[:ERROR_LIMIT_CHARS]) if text else TeeProtocol(method)
-    if isinstance(exc, FileNotFoundError | httpx.ConnectError):
-        return TeeUnavailable(endpoint, f"no guest agent answers at {endpoint}")
+    if is_refused(exc):
+        return refused(endpoint)
     if isinstance(exc, httpx.TransportError | OSError):
         return TeeUnavailable(endpoint, "the guest agent broke off the connection")
     return TeeProtocol(method)

@@ -4,8 +4,8 @@ The guest agent, as the rest of skilld asks it: one client for life, few calls a
 Owns: the SDK's client, which is built on first use in a thread; the calls in flight. Lives on the event loop.
 
 Quotes, attestations and events go one at a time: a quote takes seconds behind a lock of the machine's own, and two
-events at once can leave dstack OS 0.5 with a log that no longer fits RTMR3. Such a call is finished even when its
-caller is gone, for the next one must not begin before.
+events at once can leave dstack OS 0.5 with a log that no longer fits RTMR3. A call is finished even when its caller is
+gone: the next one must not begin before.
 
 Source: API, section 3, "tee"; dstack-sdk 0.5.4; dstack's ``rpc_service.rs`` and ``attestation.rs``.
 """
@@ -13,6 +13,7 @@ Source: API, section 3, "tee"; dstack-sdk 0.5.4; dstack's ``rpc_service.rs`` and
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 from collections.abc import Awaitable, Callable
@@ -30,6 +31,10 @@ log = logging.getLogger(__name__)
 IN_FLIGHT_LIMIT = 8
 # More calls than this, waiting ones included, are answered busy.
 PENDING_LIMIT = 256
+
+# Seconds after a refused connection in which no other is tried: callers who ask a dead agent again and again cost the
+# event loop a millisecond or two each time.
+REFUSED_S = 0.02
 
 # The release that has the Version RPC; an older one cannot say what it is.
 VERSIONED_OS = "0.5.7"
@@ -63,8 +68,9 @@ class Tee:
         self._client_endpoint = ""
         self._building = asyncio.Lock()
         self._slots = asyncio.Semaphore(IN_FLIGHT_LIMIT)
-        self._turn = asyncio.Lock()
+        self._alone = asyncio.Lock()
         self._pending = 0
+        self._refused_until = 0.0
         # tasks
         self._tasks: set[asyncio.Task[dict[str, Any]]] = set()
 
@@ -166,33 +172,36 @@ class Tee:
         if self._pending >= PENDING_LIMIT:
             raise Busy(f"{method}: {self._pending} calls of the guest agent are waiting already")
         self._pending += 1
+        deadline = asyncio.get_running_loop().time() + self.timeout_s
+        turn = self._alone if alone else self._slots
         try:
-            async with asyncio.timeout(self.timeout_s):
-                if not alone:
-                    async with self._slots:
-                        return await self._send(method, send, only_reads, what)
-                await self._turn.acquire()
-                task = asyncio.create_task(self._send(method, send, only_reads, what), name=method)
+            async with asyncio.timeout_at(deadline):
+                await turn.acquire()
+                task = asyncio.create_task(self._send(method, send, only_reads, what, deadline), name=method)
                 self._tasks.add(task)
-                task.add_done_callback(self._end_turn)
+                task.add_done_callback(functools.partial(self._end_turn, turn))
                 return await asyncio.shield(task)
         except TimeoutError:
             raise TeeTimeout(method, self.timeout_s) from None
         finally:
             self._pending -= 1
 
-    def _end_turn(self, task: asyncio.Task[dict[str, Any]]) -> None:
+    def _end_turn(self, turn: asyncio.Lock | asyncio.Semaphore, task: asyncio.Task[dict[str, Any]]) -> None:
         self._tasks.discard(task)
-        self._turn.release()
+        turn.release()
         if not task.cancelled():
             task.exception()  # its caller may be gone
 
-    async def _send(self, method: str, send: Send, only_reads: bool, what: str) -> dict[str, Any]:
+    async def _send(self, method: str, send: Send, only_reads: bool, what: str, deadline: float) -> dict[str, Any]:
         client = await self._ready_client()
         from skilld.tee import sdk
 
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._refused_until:
+            raise sdk.refused(self._client_endpoint)
+
         try:
-            async with asyncio.timeout(self.timeout_s):
+            async with asyncio.timeout_at(deadline):
                 try:
                     result = await send(client)
                 except sdk.BROKEN_OFF:
@@ -205,6 +214,8 @@ class Tee:
         except sdk.FAILURES as exc:
             error: SkilldError = sdk.as_error(exc, method, endpoint=self._client_endpoint, timeout_s=self.timeout_s)
             is_missing = sdk.is_missing(exc)
+            if sdk.is_refused(exc):
+                self._refused_until = loop.time() + REFUSED_S
         # Outside the handler: an error that drags the SDK's own along would drag its values along, too.
         if is_missing:
             error = TeeUnsupported(method, await self._os_version(client), what)
@@ -222,11 +233,12 @@ class Tee:
     async def _ready_client(self) -> AsyncDstackClient:
         """The client; built where there is none, or the endpoint is another one now."""
         endpoint = self.endpoint
+        # So a socket that is gone costs a call of the kernel, not one of the SDK's, which takes a thousand times that.
+        check_available(endpoint)
         if self._client is not None and self._client_endpoint == endpoint:
             return self._client
         async with self._building:
             if self._client is None or self._client_endpoint != endpoint:
-                check_available(endpoint)
                 await self._drop_client()
                 try:
                     client = await asyncio.to_thread(_build, endpoint, self.timeout_s)
