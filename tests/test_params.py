@@ -270,6 +270,6 @@ def test_a_secret_is_not_repeated() -> None:
     kind = secret(hex_text(max_bytes=2), "hexadecimal digits")
     params = (Param("data", kind, required=True),)
     assert check_params(params, {"data": "0xff"}) == {"data": b"\xff"}
-    with pytest.raises(InvalidParams, match="^data: must be hexadecimal digits$"):
+    with pytest.raises(InvalidParams, match=r"^data: must be hexadecimal digits$"):
         check_params(params, {"data": "geheim"})
     assert kind.schema == hex_text(max_bytes=2).schema

@@ -81,12 +81,20 @@ class Served:
         assert error["data"] == {"reason": "tee-unsupported", "method": method, "os_version": version}
 
 
+def save_echo(directory: Path) -> None:
+    """A skill whose script says what it was given."""
+    save(directory, "Echo")
+    (directory / "scripts").mkdir()
+    (directory / "scripts/echo.sh").write_text('printf "%s %s %s" "$1" "$MOOD" "$(cat)"\n')
+
+
 @pytest.fixture(scope="module", params=TARGETS)
 def served(request: pytest.FixtureRequest) -> Iterator[Served]:
     with running(request.param) as agent, tempfile.TemporaryDirectory(prefix="skilld-") as directory:
         root = Path(directory, "skills")
         save(root / "pdf", "Fill forms")
         save(root / "team-a/deploy", "Deploy things")
+        save_echo(root / "echo")
         daemon = Daemon([root], Path(directory), dstack_endpoint=agent.socket_path)
         try:
             daemon.call("skills.list", sync_timeout_ms=10_000)
@@ -309,7 +317,7 @@ def test_the_attested_set_is_the_served_one(served: Served, tmp_path: Path, caps
     reply = served.call("skills.attest", nonce="0xAB")
     assert reply["nonce"] == "ab"
     assert reply["digest"] == served.call("skilld.status")["digest"]
-    assert [entry["id"] for entry in json.loads(reply["manifest"])["skills"]] == ["pdf", "team-a/deploy"]
+    assert [entry["id"] for entry in json.loads(reply["manifest"])["skills"]] == ["echo", "pdf", "team-a/deploy"]
     assert ("attestation" in reply) == (reply["quote"] == "")
     file = tmp_path / "attestation.json"
     file.write_text(json.dumps(reply))
@@ -322,8 +330,58 @@ def test_the_attested_set_is_the_served_one(served: Served, tmp_path: Path, caps
     code = run(["verify", str(file), *options])
     printed = capsys.readouterr().out
     assert code == 0, printed
-    assert "its 2 skills are the attested ones" in printed
+    assert "its 3 skills are the attested ones" in printed
     assert "verified" not in printed
+
+
+def test_a_run_comes_with_its_receipt(served: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What it says is what came back, and it leads to the app's key; a result that was touched is refused."""
+    wish = {"name": "echo", "script": "echo.sh", "args": ["geheim"], "env": {"MOOD": "good"}, "stdin": "in"}
+    if served.agent.version < (0, 5, 6):
+        served.lacks("tee.sign", algorithm="ed25519", data="00")
+        assert served.error("skills.execute_script", **wish, receipt=True)["code"] == -32032
+        return
+    result = served.call("skills.execute_script", **wish, receipt=True)
+    assert result["stdout"] == "geheim good in"
+    statement = json.loads(result["receipt"]["statement"])
+    skill = served.call("skills.get", name="echo")
+    hashes = {text: hashlib.sha256(text.encode()).hexdigest() for text in ("geheim", "in", "", "geheim good in")}
+    assert {key: statement[key] for key in statement.keys() - {"started", "ended"}} == {
+        "schema": "skilld.receipt.v1",
+        "skill": "echo",
+        "skill_digest": skill["digest"],
+        "registry_digest": served.call("skilld.status")["digest"],
+        "script": "scripts/echo.sh",
+        "args": [hashes["geheim"]],
+        "env": ["MOOD"],
+        "stdin": hashes["in"],
+        "stdout": hashes["geheim good in"],
+        "stderr": hashes[""],
+        "exit_code": 0,
+        "timed_out": False,
+    }
+    file = tmp_path / "run.json"
+    options = ["--skills-dir", str(served.root), "--expect-app-id", served.call("tee.info")["app_id"]]
+    for change, code in (({}, 0), ({"exit_code": 1}, 1), ({"stdout": "geheim good out"}, 1)):
+        file.write_text(json.dumps({**result, **change}))
+        assert run(["verify", str(file), *options, "--accept", "kms-root"]) == code, capsys.readouterr().out
+    assert "receipt" not in served.call("skills.execute_script", **wish)
+
+
+def test_without_an_agent_no_receipt_and_no_run(tmp_path: Path) -> None:
+    """Whoever asks for a receipt, or has them for all, gets no result without one; nothing ran for it."""
+    with tempfile.TemporaryDirectory(prefix="skilld-") as directory:
+        root = Path(directory, "skills")
+        save_echo(root / "echo")
+        daemon = Daemon([root], Path(directory), dstack_endpoint=tmp_path / "none.sock", receipts="true")
+        try:
+            for receipt in (None, False, True):
+                error = daemon.error("skills.execute_script", name="echo", script="echo.sh", receipt=receipt)
+                assert error["data"]["reason"] == "tee-unavailable"
+            assert "ran scripts/echo.sh" not in daemon.log_path.read_text()
+            assert daemon.call("skills.execute_script", name="echo", script="echo.sh", explain=True)["plan"]
+        finally:
+            daemon.stop()
 
 
 def test_an_edit_meanwhile_belongs_to_the_next_attestation(tmp_path: Path) -> None:
@@ -404,7 +462,7 @@ async def test_a_broken_agent_slows_no_search(tmp_path: Path) -> None:
         root = Path(directory, "skills")
         for number in range(50):
             save(root / f"skill-{number}", f"Does things of kind {number}")
-        daemon = Daemon([root], Path(directory), dstack_endpoint=agent.socket_path, tee_timeout_s=1)
+        daemon = Daemon([root], Path(directory), dstack_endpoint=agent.socket_path, tee_timeout_s=3)
         tee = AsyncSkilldClient(str(daemon.socket_path), timeout=PATIENCE_S)
         searcher = AsyncSkilldClient(str(daemon.socket_path), timeout=PATIENCE_S)
 

@@ -24,18 +24,21 @@ from skilld.errors import (
     ScriptUnsupported,
     ShuttingDown,
     SkillNotFound,
-    TeeUnavailable,
     quote,
 )
 from skilld.rpc.dispatch import Method
 from skilld.rpc.methods import schemas
 from skilld.rpc.methods.services import Context, Services
+from skilld.rpc.methods.tee import TEE_ERRORS
 from skilld.rpc.params import Param, array_of, base64_text, boolean, integer, mapping_of, record, text, text_or
 from skilld.scripts.capture import TextChunks
 from skilld.scripts.executor import Wish
 from skilld.scripts.opening import OpenScript, Stale, open_script
+from skilld.scripts.outcome import Outcome
 from skilld.scripts.plan import VARIABLES
 from skilld.scripts.runner import OnOutput
+from skilld.tee.endpoint import check_available
+from skilld.tee.receipts import make_statement, sign_statement
 
 TIMEOUT_MS, LONGEST_MS = 30_000, 600_000
 # The kernel takes 128 KiB an argument (MAX_ARG_STRLEN), and a quarter of the stack's limit for all of them.
@@ -85,23 +88,30 @@ async def execute_script(
     wish = Wish(_check_args(args or []), _check_env(env or {}), _bytes(stdin), timeout_ms / 1000)
     if stream and context.connection is None:
         raise InvalidParams("stream", "needs a connection of JSON lines")
-    if receipt:
-        raise TeeUnavailable(services.settings.dstack_endpoint or None, "this daemon signs no receipts yet")
+    signs = bool(receipt) or services.settings.receipts
+    if signs and not explain:
+        # Before the script runs: whoever wants a receipt has no use for a result without one.
+        check_available(services.tee.endpoint)
     with context.hangup.cancels_this():
         await services.sync(None)
         for _ in range(OPEN_TRIES):
             with contextlib.suppress(Stale):
-                return await _execute(context, name, path, wish, stream=bool(stream), explain=bool(explain))
+                return await _execute(
+                    context, name, path, wish, signs=signs, stream=bool(stream), explain=bool(explain)
+                )
     raise Busy(f"{path!r} of skill {name!r} is being written")
 
 
 async def _execute(
-    context: Context, name: str, script: str, wish: Wish, *, stream: bool, explain: bool
+    context: Context, name: str, script: str, wish: Wish, *, signs: bool, stream: bool, explain: bool
 ) -> dict[str, Any]:
     """Open a script, run it and let it go; raises Stale where it was changed before it ran."""
     services = context.services
     opened = await open_current(services, name, script)
     try:
+        snapshot = services.registry.snapshot
+        if signs and snapshot.skills.get(opened.skill.id) is not opened.skill:
+            raise Stale  # the receipt names a set of skills, and this one must be of it
         if explain:
             return {"plan": (await services.executor.explain(opened, wish)).to_json()}
         on_output, finish = _streaming(context) if stream else (None, None)
@@ -114,7 +124,31 @@ async def _execute(
         opened.close()
         if not is_in_place:
             services.store.clean_up_after(opened.skill.root)
-    return outcome.to_json()
+    if not signs:
+        return outcome.to_json()
+    statement = _statement(outcome, snapshot.digest)
+    receipt = await sign_statement(services.tee, statement, services.settings.tee.receipt_algorithm)
+    return {**outcome.to_json(), "receipt": receipt}
+
+
+def _statement(outcome: Outcome, registry_digest: str) -> str:
+    """What a receipt says of a run."""
+    ended = outcome.ended
+    return make_statement(
+        skill=outcome.skill,
+        skill_digest=outcome.skill_digest,
+        registry_digest=registry_digest,
+        script=outcome.script,
+        args=outcome.args,
+        env=outcome.variables,
+        stdin_sha256=outcome.stdin_sha256,
+        stdout_sha256=ended.stdout.sha256,
+        stderr_sha256=ended.stderr.sha256,
+        exit_code=ended.exit_code,
+        timed_out=ended.timed_out,
+        started_at=outcome.started_at,
+        ended_at=outcome.ended_at,
+    )
 
 
 def check_script(script: str) -> str:
@@ -306,9 +340,8 @@ METHODS = (
             SandboxUnavailable,
             ScriptUnsupported,
             ScriptDependencies,
-            TeeUnavailable,
-            Busy,
             ShuttingDown,
+            *TEE_ERRORS,
         ),
     ),
 )

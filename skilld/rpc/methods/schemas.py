@@ -79,6 +79,15 @@ SANDBOX = obj(
     }
 )
 _ENCODING: Schema = {"enum": ["utf-8", "base64"]}
+RECEIPT = obj(
+    {
+        "statement": TEXT,
+        "signature": TEXT,
+        "algorithm": TEXT,
+        "public_key": TEXT,
+        "signature_chain": array(TEXT),
+    }
+)
 RUN_RESULT = obj(
     {
         "stdout": TEXT,
@@ -93,7 +102,7 @@ RUN_RESULT = obj(
         "interpreter": TEXT,
         "sandbox": SANDBOX,
     },
-    {"signal": {"enum": ["SIGTERM", "SIGKILL"]}, "receipt": {"type": "object"}},
+    {"signal": {"enum": ["SIGTERM", "SIGKILL"]}, "receipt": RECEIPT},
 )
 PLAN = obj({"plan": {"type": "object"}})
 STATUS = obj(
