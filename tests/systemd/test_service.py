@@ -44,7 +44,8 @@ def test_the_first_call_starts_the_daemon(service: Service) -> None:
     service.stop()
     assert service.machine.pids("skilld.service") == []
     assert service.call("skilld.ping") == {}
-    assert service.state == "active"
+    # A ping is answered from the first moment on, and the unit is active once all skills are known.
+    wait_for(service.machine, "skilld.service", "active")
 
 
 def test_ready_is_told_after_the_scan(service: Service) -> None:
@@ -86,6 +87,7 @@ def test_twenty_quick_crashes(service: Service) -> None:
     inode = service.socket_path.stat().st_ino
     with contextlib.ExitStack() as stack:
         pid = service.kill()
+        pids = {pid}
         for _ in range(20):
             end = time.monotonic() + PATIENCE_S
             while service.main_pid() == pid:
@@ -93,11 +95,12 @@ def test_twenty_quick_crashes(service: Service) -> None:
             waiting = stack.enter_context(contextlib.closing(service.lines()))
             waiting.send(ping())
             pid = service.kill()
+            pids.add(pid)
         waiting = stack.enter_context(contextlib.closing(service.lines()))
         waiting.send(ping())
         assert waiting.receive()["result"] == {}
     assert service.machine.show("skilld.socket", "ActiveState", "Result") == ["active", "success"]
-    assert int(service.machine.show("skilld.service", "NRestarts")[0]) >= 20
+    assert len(pids) > 20
     assert service.socket_path.stat().st_ino == inode
 
 
@@ -170,10 +173,15 @@ def test_docker_comes_after_the_socket_and_the_daemon(service: Service) -> None:
     """Started together, Docker waits until skilld is ready; started alone, it brings the socket up first."""
     machine = service.machine
     found = []
-    for units in (["docker.service", "skilld.service"], ["docker.service"]):
-        machine.systemctl("stop", "docker.service", "skilld.socket", "skilld.service")
+    # As at boot, in one transaction: systemctl asks for its units one by one, and the first waits for no other.
+    machine.write(
+        "/etc/systemd/system/both.target", "[Unit]\nWants=docker.service skilld.service\nAfter=docker.service\n"
+    )
+    machine.systemctl("daemon-reload")
+    for unit in ("both.target", "docker.service"):
+        machine.systemctl("stop", "docker.service", "skilld.socket", "skilld.service", "both.target")
         service.socket_path.unlink()
-        machine.systemctl("start", *units)
+        machine.systemctl("start", unit)
         found.append(machine.path("/run/docker-found").read_text().split())
     machine.systemctl("stop", "docker.service")
     assert found == [["socket", "active"], ["socket", "inactive"]]
