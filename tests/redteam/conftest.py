@@ -98,5 +98,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     missing = {rung: why for rung in rungs.RUNGS if (why := rungs.why_not(rung))}
     offered = [rung for rung in rungs.RUNGS if rung not in missing]
     terminalreporter.write_line(f"sandboxes attacked: {', '.join(offered) or 'none'} as {', '.join(USERS)}")
+    skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", ())]
+    if count := sum("nothing to attack" in text for text in skipped):
+        terminalreporter.write_line(f"attacks that this machine has nothing for: {count}")
     for rung, why in missing.items():
         terminalreporter.write_line(f"SANDBOX MISSING: {rung}: {why}", red=True)

@@ -23,7 +23,7 @@ DESCRIPTORS = "Open descriptors without end"
 
 MIB = 1 << 20
 # Seconds.
-HOLD_S = 0.5
+HOLD_S = 2.0
 
 
 @attack(PROCESSES, is_solo=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from skilld.scripts.rungs import BubblewrapRung, LauncherRung
 from tests.redteam.catalogue import CATALOGUE
 from tests.redteam.conftest import USERS, battery, control
-from tests.redteam.expected import GAPS
+from tests.redteam.expected import BUBBLEWRAP, DEGRADED, GAPS
 from tests.redteam.needs import NEEDS
-from tests.redteam.rungs import RUNGS, why_not
+from tests.redteam.rungs import BWRAP, RUNGS, SHARED_PROC, why_not
 
 
 def _demand(rung: str) -> None:
@@ -59,6 +60,12 @@ def test_a_harmless_script_has_what_it_needs(rung: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("rung", GAPS)
-def test_gaps_are_attacks(rung: str) -> None:
-    """Every gap that is listed names an attack of the catalogue."""
+def test_a_rung_tells_its_gaps(rung: str) -> None:
+    """Every gap that is listed is an attack of the catalogue, and every result says that the rung has it."""
     assert GAPS[rung].keys() <= CATALOGUE.keys()
+    if rung == "landlock":
+        facts, own = LauncherRung("landlock").facts, frozenset[str]()
+    else:
+        facts, own = BubblewrapRung(BWRAP, shares_proc=rung == SHARED_PROC).facts, frozenset(BUBBLEWRAP)
+    assert DEGRADED[rung].keys() == GAPS[rung].keys() - own
+    assert set(DEGRADED[rung].values()) <= set(facts.degraded)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from skilld.scripts.plan import Plan
 from tests.redteam.conftest import USERS, once
 from tests.redteam.rungs import (
     BOUNDS,
@@ -185,6 +187,24 @@ def test_scripts_die_with_the_daemon(rung: str, user: str) -> None:
         wait_for_none()
         restart_daemon(world)
         assert world.litter() == []
+
+
+def test_what_ties_scripts_to_the_daemon() -> None:
+    """Without die-with-parent they live on under bubblewrap, so that the test above can fail."""
+    if why := why_not("bubblewrap"):
+        pytest.skip(f"SANDBOX MISSING: bubblewrap: {why}")
+
+    def untied(plan: Plan) -> Plan:
+        return replace(plan, hardening=tuple(name for name in plan.hardening if name != "die-with-parent"))
+
+    with new_world(USERS["user"], limits=LIMITS) as world:
+        kill_daemon(world, "bubblewrap", replace(shell(f"echo started; exec sleep {MARK}"), change=untied))
+        left = survivors()
+        for pid in left:
+            os.kill(int(pid), signal.SIGKILL)
+        wait_for_none()
+        restart_daemon(world)
+    assert left
 
 
 @pytest.mark.parametrize("rung", [rung for rung in RUNGS if rung != SHARED_PROC])

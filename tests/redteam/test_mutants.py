@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
+from skilld.scripts.plan import Plan
 from tests.redteam.catalogue import CATALOGUE
 from tests.redteam.conftest import USERS, control, once
 from tests.redteam.mutants import FAILS, NOTICES, Mutant, mutants, notices, unnoticed
@@ -74,3 +76,23 @@ def test_a_missing_part_is_noticed(rung: str, part: str) -> None:
         if not any(control(user).outcomes.get(name) for user in USERS):
             pytest.skip(f"nothing to attack: {name}")
     assert results(rung, "user" if part in ONLY_USER else MOSTLY)[part] == ""
+
+
+def test_two_locks_on_namespaces() -> None:
+    """Without the filter's rules bubblewrap itself lets nobody make a namespace; without both, anybody does."""
+    if why := why_not("bubblewrap"):
+        pytest.skip(f"SANDBOX MISSING: bubblewrap: {why}")
+
+    def unfiltered(plan: Plan) -> Plan:
+        assert plan.filter is not None
+        rules = tuple(rule for rule in plan.filter.rules if "namespaces" not in rule.name)
+        return replace(plan, filter=replace(plan.filter, rules=rules))
+
+    def unlocked(plan: Plan) -> Plan:
+        plan = unfiltered(plan)
+        return replace(plan, hardening=tuple(name for name in plan.hardening if name != "disable-userns"))
+
+    with new_world(USERS["user"], limits=LIMITS) as world:
+        jobs = [Job(["unshare-user"]), Job(["unshare-user"], unfiltered), Job(["unshare-user"], unlocked)]
+        found = [parse(done.stdout)["unshare-user"]["open"] for done in run_in_sandboxes(world, "bubblewrap", jobs)]
+    assert found == [False, False, True]
