@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from skilld.config import Execution
 from skilld.scripts.executor import Executor, Wish
 from skilld.scripts.opening import open_script
 from skilld.skills.scanner import ScanLimits, scan
-from tests.redteam.rungs import RUNGS, SHARED_PROC, why_not
+from tests.redteam.rungs import BWRAP, RUNGS, SHARED_PROC, why_not
 
 LIMITS = ScanLimits(1 << 20, 100, 1 << 20, 6, frozenset())
 FILES = {
@@ -24,8 +25,8 @@ FILES = {
 }
 
 
-@pytest.fixture
-def skill_dir() -> Iterator[Path]:
+@contextlib.contextmanager
+def skill() -> Iterator[Path]:
     """A skill of several files, long unchanged."""
     with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
         path = Path(directory, "demo")
@@ -34,6 +35,10 @@ def skill_dir() -> Iterator[Path]:
             (path / name).write_text(text)
             os.utime(path / name, (1_000, 1_000))
         yield path
+
+
+def leave_alone(path: Path) -> None:
+    """The control."""
 
 
 def overwrite(path: Path) -> None:
@@ -54,25 +59,29 @@ def replace(path: Path) -> None:
 
 
 @pytest.mark.parametrize("rung", [rung for rung in RUNGS if rung != SHARED_PROC])
-@pytest.mark.parametrize("change", [overwrite, overwrite_in_secret, replace])
-@pytest.mark.parametrize("name", ["scripts/b.py", "scripts/c"])
-async def test_a_change_before_the_run(skill_dir: Path, rung: str, change: Callable[[Path], None], name: str) -> None:
+async def test_a_change_before_the_run(rung: str) -> None:
     """A run that may have seen something else bears no digest."""
     if why := why_not(rung):
         pytest.skip(f"SANDBOX MISSING: {rung}: {why}")
-    entry = next(scan(str(skill_dir.parent), "", {}, LIMITS))
-    assert entry.skill is not None and entry.skill.digest is not None
-    executor = Executor(Execution(backend=rung, bwrap_path="/usr/bin/bwrap"))
+    executor = Executor(Execution(backend=rung, bwrap_path=BWRAP))
     try:
-        for has_changed in (False, True):
-            opened = open_script(entry.skill, "scripts/a.py", entry.files, 100)
-            try:
-                if has_changed:
-                    change(skill_dir / name)
-                outcome = await executor.run(opened, Wish(), client=1)
-            finally:
-                opened.close()
-            assert (outcome.ended.stdout.head == b"old old\n") is not has_changed
-            assert outcome.skill_digest == (None if has_changed else entry.skill.digest)
+        for change in (leave_alone, overwrite, overwrite_in_secret, replace):
+            for name in ("scripts/b.py", "scripts/c"):
+                await _run_changed(executor, change, name)
     finally:
         await executor.close()
+
+
+async def _run_changed(executor: Executor, change: Callable[[Path], None], name: str) -> None:
+    with skill() as path:
+        entry = next(scan(str(path.parent), "", {}, LIMITS))
+        assert entry.skill is not None and entry.skill.digest is not None
+        opened = open_script(entry.skill, "scripts/a.py", entry.files, 100)
+        try:
+            change(path / name)
+            outcome = await executor.run(opened, Wish(), client=1)
+        finally:
+            opened.close()
+        is_old = change is leave_alone
+        assert (outcome.ended.stdout.head == b"old old\n") is is_old, (change, name)
+        assert outcome.skill_digest == (entry.skill.digest if is_old else None), (change, name)
