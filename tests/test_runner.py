@@ -100,6 +100,18 @@ async def test_streams_that_are_closed_early(runs: Runs, text: str) -> None:
     assert (await runs(text, stdin=b"x" * 1_000_000)).exit_code == 3
 
 
+async def test_a_script_that_does_not_heed(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGTERM at its time, SIGKILL after a moment of grace: exit code 137."""
+    assert runner.GRACE_S == 2.0
+    monkeypatch.setattr(runner, "GRACE_S", 0.2)
+    ended = await runs("trap '' TERM; echo up; while :; do sleep 0.05; done", Bounds(0.3, 1_000, 1 << 30, 64))
+    assert (ended.exit_code, ended.signal, ended.timed_out) == (137, "SIGKILL", True)
+    assert ended.stdout.head == b"up\n"
+    assert ended.duration_s >= 0.5
+    ended = await runs("sleep 60", Bounds(0.2, 1_000, 1 << 30, 64))
+    assert (ended.exit_code, ended.signal, ended.timed_out) == (143, "SIGTERM", True)
+
+
 async def test_a_cancelled_run_leaves_nothing(runs: Runs) -> None:
     """All its processes are gone when the cancellation is through, also those that it sent to the background."""
     pids: list[int] = []
