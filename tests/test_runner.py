@@ -13,7 +13,7 @@ import pytest
 
 from skilld.scripts import runner
 from skilld.scripts.landlock import Kept, Launcher
-from skilld.scripts.plan import Allowance, Host, Target, make_plan
+from skilld.scripts.plan import GRACE_S, Allowance, Host, Target, make_plan
 from skilld.scripts.processes import descendants, usage_below
 from skilld.scripts.runner import Bounds, Ended, OnOutput, run, to_the_end
 from skilld.scripts.started import SetupFailed, Stdio
@@ -102,7 +102,7 @@ async def test_streams_that_are_closed_early(runs: Runs, text: str) -> None:
 
 async def test_a_script_that_does_not_heed(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGTERM at its time, SIGKILL after a moment of grace: exit code 137."""
-    assert runner.GRACE_S == 2.0
+    assert GRACE_S == 2.0
     monkeypatch.setattr(runner, "GRACE_S", 0.2)
     ended = await runs("trap '' TERM; echo up; while :; do sleep 0.05; done", Bounds(0.3, 1_000, 1 << 30, 64))
     assert (ended.exit_code, ended.signal, ended.timed_out) == (137, "SIGKILL", True)

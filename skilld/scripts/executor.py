@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 # Seconds after which a sandbox that did not pass is tried once more: somebody may have installed what was missing.
 RECHECK_S = 10.0
 
+# Files that are looked at faster than a thread is woken.
+FEW_FILES = 64
 # A name or version in a variable; the kernel takes 128 KiB.
 TEXT_LIMIT_CHARS = 1_000
 
@@ -156,8 +158,7 @@ class Executor:
             except SetupFailed as exc:
                 raise self._failed(rung, exc) from exc
         # A file that was touched meanwhile may have been another when it was read.
-        still_holds = opened.digest is not None and await asyncio.to_thread(opened.is_as_known)
-        digest = opened.digest if still_holds else None
+        digest = opened.digest if opened.digest is not None and await _is_as_known(opened) else None
         log.info(
             "ran %s of %s (%s) with %d arguments for %s: exit code %d in %.3f s, sandbox %s%s",
             opened.script,
@@ -359,6 +360,11 @@ class Executor:
     def _bounds(self, wish: Wish) -> Bounds:
         settings = self._settings
         return Bounds(wish.timeout_s, settings.output_bytes, settings.memory_bytes, settings.max_processes)
+
+
+async def _is_as_known(opened: OpenScript) -> bool:
+    """Whether the skill is as it was opened; in a thread where that means to look at many files."""
+    return opened.is_as_known() if len(opened.known) <= FEW_FILES else await asyncio.to_thread(opened.is_as_known)
 
 
 def _plain(text: str) -> str:

@@ -67,14 +67,19 @@ def _program(filter: Filter) -> str:
 
 
 class Launcher:
-    """The fork server. Started once; ended by :meth:`close`."""
+    """
+    The fork server. Started once; ended by :meth:`close`.
 
-    def __init__(self) -> None:
+    Args:
+        is_confined: It gives up all capabilities at its start; False for the backend "none".
+    """
+
+    def __init__(self, *, is_confined: bool = True) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._orders = ours
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - our own program
-                [sys.executable, "-I", "-S", launcher.__file__],
+                [sys.executable, "-I", "-S", launcher.__file__, *([launcher.CONFINED] if is_confined else [])],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

@@ -7,8 +7,8 @@ script. The keeper and the script are in Landlock domains, the script's inside t
 The keeper is the reaper of all that the script leaves behind. It ends them when the script ends, when it is told to,
 and when the daemon is gone.
 
-It runs as ``python3 -I -S launcher.py`` and imports nothing of skilld: a fork of the daemon itself would take its
-threads' locks and its secrets with it.
+It runs as ``python3 -I -S launcher.py [confined]`` and imports nothing of skilld: a fork of the daemon itself would take
+its threads' locks and its secrets with it.
 
 Owns: nothing that outlives a run.
 
@@ -27,11 +27,14 @@ import signal
 import socket
 import stat
 import struct
+import sys
 from typing import Any, NoReturn
 
 # An order's descriptors: the control socket, stdin, stdout, stderr, the order itself as a file, for it may be larger
 # than a message; then those that its paths name.
 FIXED_FDS = 5
+# The argument that makes the server give up root's powers, for all that it will start.
+CONFINED = "confined"
 MAX_FDS = 16
 
 _LANDLOCK_CREATE_RULESET, _LANDLOCK_ADD_RULE, _LANDLOCK_RESTRICT_SELF = 444, 445, 446
@@ -62,6 +65,8 @@ def main() -> None:
         # The daemon decides when; a terminal's Ctrl-C goes to all.
         signal.signal(number, signal.SIG_IGN)
     os.setsid()
+    if sys.argv[1:] == [CONFINED]:
+        _drop_capabilities()
     orders = socket.socket(fileno=0)
     while True:
         text, fds, _, _ = socket.recv_fds(orders, 1, MAX_FDS)
@@ -198,8 +203,6 @@ def _become_script(order: dict[str, Any], fds: list[int], tell: int) -> NoReturn
         confined, program = order["landlock"], bytes.fromhex(order["seccomp"])
         rules = [_opened(fds, *rule) for rule in order["paths"]] if confined else []
         _limit(order["rlimits"])
-        if confined:
-            _drop_capabilities()
         _prctl("no_new_privs", _PR_SET_NO_NEW_PRIVS, 1)
         os.fchdir(fds[order["cwd"]])
         if confined:

@@ -147,7 +147,7 @@ class LauncherRung:
     @contextlib.asynccontextmanager
     async def prepared(self, target: Target, allowance: Allowance, skill_fd: int) -> AsyncIterator[Start]:
         if self._launcher is None or not self._launcher.is_alive:
-            self._launcher = landlock.Launcher()
+            self._launcher = landlock.Launcher(is_confined=self._backend == "landlock")
         launcher = self._launcher
         with contextlib.ExitStack() as stack:
             place = stack.enter_context(scratch())
