@@ -250,7 +250,7 @@ def userfaultfd(world: World) -> bool:
     return call("userfaultfd", 1 | os.O_CLOEXEC) >= 0
 
 
-@attack(KERNEL)
+@attack(KERNEL, as_root=True)
 def kernel_log(world: World) -> bool:
     return call("syslog", 3, ctypes.create_string_buffer(65536), 65536) > 0
 

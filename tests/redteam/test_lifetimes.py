@@ -32,7 +32,7 @@ from tests.redteam.world import PYTHON, new_world
 MIB = 1 << 20
 PATIENCE_S = 20.0
 # Seconds for which the processes sleep that nobody may leave behind; no other process of the machine does.
-MARK = "98765.4321"
+MARK = f"98765.{os.getpid()}"
 BRIEF = replace(BOUNDS, timeout_s=0.7)
 # For what keeps a processor busy all the while.
 BRIEFER = replace(BOUNDS, timeout_s=0.2)

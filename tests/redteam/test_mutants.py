@@ -12,7 +12,7 @@ from tests.redteam.catalogue import CATALOGUE
 from tests.redteam.conftest import USERS, control, once
 from tests.redteam.mutants import FAILS, NOTICES, Mutant, mutants, notices, unnoticed
 from tests.redteam.needs import NEEDS
-from tests.redteam.rungs import LIMITS, Job, plan_for, run_in_sandboxes, why_not
+from tests.redteam.rungs import LIMITS, Done, Job, plan_for, run_in_sandboxes, why_not
 from tests.redteam.world import new_world, parse
 
 # What root would not notice: the kernel bounds the processes of everybody else.
@@ -39,15 +39,20 @@ def results(rung: str, user: str) -> Mapping[str, str]:
         for mutant in parts(rung)
         if not unnoticed(rung, mutant.part) and (user == "user" if mutant.part in ONLY_USER else user == MOSTLY)
     }
+    # Without namespaces a bomb takes processes from all that run beside it.
+    bombs = {part: one for part, one in chosen.items() if one[1] == "fork-bomb"}
+    done: dict[str, Done] = {}
     with new_world(USERS[user], limits=LIMITS) as world:
-        jobs = [
-            Job(["need-shell" if name == FAILS else name], mutant.change, bounds=mutant.bounds)
-            for mutant, name in chosen.values()
-        ]
-        done = run_in_sandboxes(world, rung, jobs)
+        for some in (bombs, {part: one for part, one in chosen.items() if part not in bombs}):
+            jobs = [
+                Job(["need-shell" if name == FAILS else name], mutant.change, bounds=mutant.bounds)
+                for mutant, name in some.values()
+            ]
+            done.update(zip(some, run_in_sandboxes(world, rung, jobs), strict=True))
         reached = world.reached()
     found = {}
-    for (part, (_, name)), one in zip(chosen.items(), done, strict=True):
+    for part, (_, name) in chosen.items():
+        one = done[part]
         outcome = parse(one.stdout).get(name)
         if name == FAILS:
             is_noticed = bool(one.failure) or one.exit_code != 0

@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import termios
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -36,6 +37,7 @@ HERE = Path(__file__).parent
 # A user that nobody is, so that signals to all its processes reach the victims only.
 MADE_UP_UID = 61_847
 PYTHON = "/usr/bin/python3"
+START_S = 20.0
 
 # What a program finds in every /dev; all else is a device of the machine.
 HARMLESS_DEVICES = frozenset("null zero full random urandom tty ptmx".split())
@@ -158,6 +160,7 @@ def new_world(uid: int, *, limits: Mapping[str, int]) -> Iterator[World]:
         facts: dict[str, Any] = {
             "directory": str(directory), "secret": secret, "mark": f"mark-{secrets.token_hex(8)}",
             "host_name": os.uname().nodename, "limits": dict(limits), "is_sandboxed": False,
+            "is_made_up": uid == MADE_UP_UID,
             "etc_files": [path for path in _etc_files() if os.path.exists(path)],
             "has_name": uid in {one.pw_uid for one in pwd.getpwall()},
         }  # fmt: skip
@@ -348,6 +351,10 @@ def _start_victims(stack: contextlib.ExitStack, facts: dict[str, Any], uid: int)
         )  # fmt: skip
         facts |= {"victim": rich.pid, "victim_fd": key.fileno()}
     stack.callback(_end, rich)
+    # The program has begun once its environment is there.
+    end = time.monotonic() + START_S
+    while facts["secret"].encode() not in Path(f"/proc/{rich.pid}/environ").read_bytes():
+        assert time.monotonic() < end
     # stat(5): env_start is the fiftieth field, the third comes after the name in parentheses.
     with open(f"/proc/{rich.pid}/stat") as file:
         facts["victim_address"] = int(file.read().rpartition(")")[2].split()[47])
