@@ -7,8 +7,8 @@ script. The keeper and the script are in Landlock domains, the script's inside t
 The keeper is the reaper of all that the script leaves behind. It ends them when the script ends, when it is told to,
 and when the daemon is gone.
 
-It runs as ``python3 -I -S launcher.py [confined]`` and imports nothing of skilld: a fork of the daemon itself would take
-its threads' locks and its secrets with it.
+It runs as ``python3 -I -S launcher.py [confined]`` and imports nothing of skilld: a fork of the daemon itself would
+take its threads' locks and its secrets with it.
 
 Owns: nothing that outlives a run.
 
