@@ -361,6 +361,8 @@ class TestGetQuote:
         has_kms = json.loads(info["key_provider_info"])["name"] == "kms"
         boot = ["system-preparing", "app-id", "compose-hash", "instance-id", "boot-mr-done"]
         boot += ["os-image-hash"] * has_kms + ["key-provider", "storage-fs", "system-ready"]
+        if not agent.is_double and agent.version < (0, 5, 6):
+            boot = [name for name in boot if name in names]  # the fixture of this version is from an older machine
         assert names[: len(boot)] == boot
         told = dict(events[: len(boot)])
         assert told["app-id"] == info["app_id"]
@@ -471,7 +473,10 @@ class TestInfo:
             assert (registers, tcb_info["event_log"]) == ([None] * 5, [])
         else:
             assert [len(bytes.fromhex(register)) for register in registers] == [48] * 5
-            assert info["device_id"] == hashlib.sha256(b"").hexdigest()
+            # Before 0.5.6 it is what the quoting enclave calls itself.
+            quote = bytes.fromhex(agent.call("GetQuote", report_data=b"")["quote"])
+            device = quote[28:48] if agent.version < (0, 5, 6) else b""
+            assert info["device_id"] == hashlib.sha256(device).hexdigest()
             # Digests and payloads are all there.
             assert all(digest_of(event).hex() == event["digest"] for event in tcb_info["event_log"])
         assert info["app_name"] == json.loads(tcb_info["app_compose"])["name"]
@@ -580,6 +585,8 @@ class TestGetTlsKey:
         extensions = {extension.oid.dotted_string: extension for extension in leaf.extensions}
         der = leaf.public_key().public_bytes(*der_key())
         bound = hashlib.sha512(b"ratls-cert:" + der).digest()
+        if not agent.is_double and agent.version < (0, 5, 6):
+            pytest.skip("dstack's simulator of this version puts nothing in")
         if agent.version < (0, 5, 9):
             quote = octets(extensions["1.3.6.1.4.1.62397.1.1"])
             if agent.is_double:

@@ -148,7 +148,7 @@ class TestEncodings:
             ("GetQuote", '{"report_data":[1]}', "invalid type: sequence, expected a string"),
             ("GetKey", '{"path":1}', "invalid type: integer `1`, expected a string"),
             ("GetKey", '{"path":1.5}', "invalid type: floating point `1.5`, expected a string"),
-            ("GetKey", '{"path":18446744073709551616}', "invalid type: floating point `1.8446744073709552e+19`, exp"),
+            ("GetKey", '{"path":18446744073709551616}', "invalid type: floating point `1.8446744073709552e"),
             ("GetKey", '[1,"b","c","d"]', "invalid type: integer `1`, expected a string"),
             ("GetKey", '{"path":true}', "invalid type: boolean `true`, expected a string"),
             ("GetKey", '{"path":null}', "invalid type: null, expected a string"),
@@ -281,7 +281,8 @@ class TestConnections:
         """In protobuf unless the query, and not the content type, asks for JSON."""
         line = b"POST /GetKey?json" if is_json else b"POST /GetKey"
         status, text, _ = ask(agent, line, JSON, b" " * (10 * 1024 * 1024 + 1))
-        error = "failed to read data: payload too large"
+        is_oldest = agent.version < (0, 5, 6)
+        error = "failed to read data" + ("\n\nCaused by:\n    " if is_oldest else ": ") + "payload too large"
         assert (status, text) == (400, {"error": error} if is_json else delimited(1, error.encode()))
         assert ask(agent, line, JSON, b" " * (10 * 1024 * 1024 - 2) + b"{}")[0] == 200
 

@@ -14,6 +14,7 @@ from dstack_simulator.events import boot_event, preimage, replayed, runtime_even
 from dstack_simulator.faults import Fault, parse_fault, read_faults
 from dstack_simulator.keccak import keccak, keccak256
 from dstack_simulator.machine import Machine
+from dstack_simulator.messages import Rejected
 from dstack_simulator.profile import PROFILES
 from eth_keys.datatypes import PrivateKey
 
@@ -171,6 +172,20 @@ def test_what_a_stripped_event_keeps() -> None:
     assert (stripped(boot, keeps_acpi=True).digest, stripped(boot, keeps_acpi=True).payload) == (boot.digest, b"")
     assert stripped(acpi, keeps_acpi=True).payload == b"ACPI DATA"
     assert stripped(acpi, keeps_acpi=False).payload == b""
+
+
+@pytest.mark.parametrize(
+    ("causes", "text"),
+    [
+        (("a",), "a"),
+        (("a", "b"), "a\n\nCaused by:\n    b"),
+        (("a", "b", "c"), "a\n\nCaused by:\n    0: b\n    1: c"),
+    ],
+)
+def test_an_error_shows_its_causes(causes: tuple[str, ...], text: str) -> None:
+    """After colons; in the oldest version on lines, as dstack 0.5.5 answered."""
+    error = Rejected(*causes)
+    assert (error.text(on_lines=True), error.text(on_lines=False)) == (text, ": ".join(causes))
 
 
 def test_a_seed_settles_the_machine() -> None:

@@ -33,14 +33,11 @@ from .certificates import (
 )
 from .envelope import attestation, msgpack
 from .events import stripped
-from .evidence import tdx_quote
+from .evidence import QE_USER_DATA, tdx_quote
 from .machine import Machine
 from .messages import REQUESTS, Rejected, Values
 from .profile import Profile
 from .tappd import REPORT_DATA_BYTES, hashed_report_data
-
-# What a TDX machine says of its processor: nothing, hashed.
-NO_DEVICE = hashlib.sha256(b"").digest()
 
 
 class Agent:
@@ -132,7 +129,7 @@ class Agent:
 
     def _get_tls_key(self, values: Values) -> dict[str, Any]:
         times = [time for name in ("not_before", "not_after") if (time := values.get(name)) is not None]
-        if self.profile.checks_validity and len(times) == 2 and times[0] >= times[1]:
+        if self.profile.is_next and len(times) == 2 and times[0] >= times[1]:
             raise Rejected("not_before must be earlier than not_after")
         return self._tls_key(secrets.token_bytes(32), values)
 
@@ -158,7 +155,7 @@ class Agent:
         try:
             leaf = self.machine.authority.issue(key.public_key(), wish, extensions)
         except ValueError as exc:
-            raise Rejected(f"Failed to sign the CSR: Failed to sign certificate: {exc}") from exc
+            raise Rejected("Failed to sign the CSR", "Failed to sign certificate", str(exc)) from exc
         text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
         return {"key": text, "certificate_chain": [pem(leaf), *self.machine.authority.chain]}
 
@@ -209,7 +206,7 @@ class Agent:
 
     def _event_log(self) -> str:
         events = self.machine.events
-        if self.profile.strips_event_log:
+        if not self.profile.is_oldest:
             events = [stripped(event, keeps_acpi=self.profile.is_next) for event in events]
         return json.dumps([event.to_json() for event in events], separators=(",", ":"), ensure_ascii=False)
 
@@ -218,7 +215,9 @@ class Agent:
 
     @property
     def _device_id(self) -> bytes:
-        return NO_DEVICE if self.platform == "tdx" else hashlib.sha256(self.machine.chip_id).digest()
+        if self.platform == "snp":
+            return hashlib.sha256(self.machine.chip_id).digest()
+        return hashlib.sha256(QE_USER_DATA if self.profile.is_oldest else b"").digest()
 
     @property
     def _mr_aggregated(self) -> bytes:
@@ -258,7 +257,7 @@ class Agent:
             "compose_hash": machine.compose_hash,
             "vm_config": machine.vm_config,
         }
-        if self.profile.names_cloud:
+        if not self.profile.is_oldest:
             reply |= {"cloud_vendor": "dstack-simulator", "cloud_product": "simulated, proves nothing"}
         return reply
 

@@ -32,13 +32,15 @@ SNP_SIGNED_BYTES = 672
 # The vendor's names for the parts of a quote's certification data.
 QE_REPORT_CERTIFICATION, PCK_CHAIN = 6, 5
 INTEL_QE_VENDOR = bytes.fromhex("939a7233f79c4ca9940a0db3957f0607")
+# Where a quoting enclave names itself; dstack took the processor's id from there before 0.5.6.
+QE_USER_DATA = b"dstack-simulator".ljust(20, b"\0")
 # What a quoting enclave adds to the key before it hashes both; any 32 bytes do.
 QE_AUTHENTICATION = hashlib.sha256(b"dstack-simulator").digest()
 
 
 def tdx_quote(machine: Machine, report_data: bytes) -> bytes:
     """A quote of version 4 over 64 bytes of report data."""
-    header = struct.pack("<HHIHH", 4, 2, 0x81, 0, 0) + INTEL_QE_VENDOR + b"dstack-simulator".ljust(20, b"\0")
+    header = struct.pack("<HHIHH", 4, 2, 0x81, 0, 0) + INTEL_QE_VENDOR + QE_USER_DATA
     body = b"".join(
         (
             bytes.fromhex("0b010400").ljust(16, b"\0"),  # tee_tcb_svn

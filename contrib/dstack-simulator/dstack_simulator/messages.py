@@ -24,7 +24,16 @@ DEFAULTS: Mapping[Kind, Any] = {"text": "", "bytes": b"", "flag": False, "time":
 
 
 class Rejected(Exception):
-    """What the agent answers with 400 and this text."""
+    """What the agent answers with 400: an error and its causes, the outermost first."""
+
+    def text(self, *, on_lines: bool) -> str:
+        """The causes after colons, or on lines as anyhow's Debug writes them."""
+        first, *causes = self.args
+        if not on_lines or not causes:
+            return ": ".join(self.args)
+        if len(causes) > 1:
+            causes = [f"{index}: {cause}" for index, cause in enumerate(causes)]
+        return "\n    ".join([f"{first}\n\nCaused by:", *causes])
 
 
 @dataclass(frozen=True)

@@ -23,14 +23,12 @@ class Profile:
     unknown_fields: frozenset[str] = frozenset()
     # "k256" means secp256k1, and "secp256k1_prehashed" is no algorithm of a key.
     has_k256_name: bool = True
-    # GetQuote leaves out of the log what can be computed or is not needed.
-    strips_event_log: bool = True
-    # GetTlsKey refuses a validity that ends before it begins.
-    checks_validity: bool = False
-    # Knows AMD SEV-SNP, events of version 2, and keeps the ACPI markers in a stripped log.
+    # Before 0.5.6: GetQuote shows the log whole, Info tells the device of the quote's header but no cloud, and an error
+    # has its causes on lines of their own.
+    is_oldest: bool = False
+    # From 0.6 on: SEV-SNP, events of version 2, ACPI markers in a stripped log, no validity that ends before it begins,
+    # and TdxQuote tells a custom prefix.
     is_next: bool = False
-    # Info names the cloud.
-    names_cloud: bool = True
     # Certificates carry an attestation (from 0.5.9 on), not a bare quote and the log, and know that an address is no
     # host name (from 0.5.11 on).
     has_new_certificates: bool = True
@@ -48,8 +46,7 @@ PROFILES = {
             _OLDEST,
             unknown_fields=frozenset({"algorithm", "not_before", "not_after", "with_app_info"}),
             has_k256_name=False,
-            strips_event_log=False,
-            names_cloud=False,
+            is_oldest=True,
             has_new_certificates=False,
         ),
         Profile("0.5.6", "3a456dd6e332509f97e7", _SIGNING, has_k256_name=False, has_new_certificates=False),
@@ -58,7 +55,6 @@ PROFILES = {
             "0.6.0",
             "312dc605ebaaf9337253",
             (_SIGNING | {"Version", "GpuInfo"}) - {"EmitEvent"},
-            checks_validity=True,
             is_next=True,
         ),
     )

@@ -160,13 +160,13 @@ class Server:
         # An error that comes before the method looks at the query string alone.
         asks_for_json = is_query or _flag(request.query, "json")
         if request.is_too_large:
-            return _error("failed to read data: payload too large", asks_for_json)
+            return self._error(Rejected("failed to read data", "payload too large"), asks_for_json)
         content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         is_json = asks_for_json or content_type == JSON
         try:
             return self._call(request, method, is_tappd, is_query, is_json)
         except Rejected as exc:
-            return _error(str(exc), is_json)
+            return self._error(exc, is_json)
 
     def _call(self, request: Request, method: str, is_tappd: bool, is_query: bool, is_json: bool) -> Response:
         known = self.agent.tappd_methods if is_tappd else self.agent.profile.methods
@@ -183,6 +183,12 @@ class Server:
         reply = self.agent.call(name, values)
         encode = messages.to_json if is_json else protobuf.write
         return Response(200, JSON if is_json else BINARY, encode(messages.REPLIES[name], reply))
+
+    def _error(self, error: Rejected, is_json: bool) -> Response:
+        text = error.text(on_lines=self.agent.profile.is_oldest)
+        if is_json:
+            return Response(400, JSON, messages.error_json(text))
+        return Response(400, BINARY, protobuf.error(text))
 
     def _change_faults(self, request: Request) -> Response:
         """Show the faults (GET), set them all (PUT), add some (POST) or clear them (DELETE)."""
@@ -223,12 +229,6 @@ def _struck(fault: Fault, response: Response) -> Response:
 def _flag(query: str, name: str) -> bool:
     pairs = urllib.parse.parse_qsl(query, keep_blank_values=True)
     return next((value in ("", "1", "true") for key, value in pairs if key == name), False)
-
-
-def _error(text: str, is_json: bool) -> Response:
-    if is_json:
-        return Response(400, JSON, messages.error_json(text))
-    return Response(400, BINARY, protobuf.error(text))
 
 
 def _unlink_own(path: str, inode: int) -> None:
