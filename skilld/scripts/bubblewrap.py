@@ -28,6 +28,7 @@ import stat
 import subprocess
 from collections.abc import Mapping
 
+from skilld.scripts.cgroup import Group
 from skilld.scripts.memfile import memory_file
 from skilld.scripts.plan import INNER_GID, INNER_UID, Mount, Plan
 from skilld.scripts.processes import descendants
@@ -111,9 +112,12 @@ class Bubblewrap:
     One sandbox under bubblewrap. Made by :func:`start`.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], status_fd: int, block_fd: int, plan: Plan) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], status_fd: int, block_fd: int, plan: Plan, group: Group | None
+    ) -> None:
         # settings
         self._plan = plan
+        self._group = group
         # state
         self._process = process
         self._status_fd = status_fd
@@ -125,6 +129,10 @@ class Bubblewrap:
     @property
     def pid(self) -> int:
         return self._inner_pid or self._process.pid
+
+    @property
+    def ran_out_of_memory(self) -> bool:
+        return self._group is not None and self._group.ran_out_of_memory
 
     async def begin(self) -> None:
         """Wait until the sandbox is made, limit it, and let the script run. Raises SetupFailed."""
@@ -143,6 +151,8 @@ class Bubblewrap:
                 hard = resource.prlimit(self._inner_pid, kind)[1]
                 bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
                 resource.prlimit(self._inner_pid, kind, (bound, bound))
+            if self._group is not None:
+                self._group.add(self._inner_pid)
         except OSError as exc:
             raise SetupFailed(f"the limits cannot be set: {exc.strerror}") from exc
         assert self._block_fd is not None
@@ -215,7 +225,7 @@ class Bubblewrap:
             self._block_fd = None
 
 
-async def start(program: str, plan: Plan, stdio: Stdio, skill_fd: int) -> Bubblewrap:
+async def start(program: str, plan: Plan, stdio: Stdio, skill_fd: int, group: Group | None = None) -> Bubblewrap:
     """
     Start a plan under bubblewrap; the script runs when this returns.
 
@@ -224,6 +234,7 @@ async def start(program: str, plan: Plan, stdio: Stdio, skill_fd: int) -> Bubble
         plan: For the backend "bubblewrap".
         stdio: The script's streams.
         skill_fd: The skill directory, ``O_PATH``.
+        group: The cgroup of the run, where the daemon has one to give.
 
     Raises:
         SetupFailed: The sandbox could not be made.
@@ -271,7 +282,7 @@ async def start(program: str, plan: Plan, stdio: Stdio, skill_fd: int) -> Bubble
             os.close(block_fd)
             raise SetupFailed(f"{program}: {exc}") from exc
     os.set_blocking(status_fd, False)
-    started = Bubblewrap(process, status_fd, block_fd, plan)
+    started = Bubblewrap(process, status_fd, block_fd, plan, group)
     try:
         await started.begin()
     except BaseException:

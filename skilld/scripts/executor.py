@@ -23,6 +23,7 @@ from typing import Any
 from skilld.config import NO_CACHE, Config, ConfigError, Execution
 from skilld.errors import SandboxUnavailable, ScriptDependencies, ScriptUnsupported
 from skilld.scripts.canary import Verdict, prove
+from skilld.scripts.cgroup import take_delegation
 from skilld.scripts.fairqueue import FairQueue
 from skilld.scripts.host import check_shown, find_program
 from skilld.scripts.interpreters import choose_interpreter, dependencies_of, parse_interpreters
@@ -241,7 +242,11 @@ class Executor:
 
     async def _choose(self) -> None:
         """Take the first rung whose canary passes; once one was taken, never another."""
-        rungs = [self._chosen] if self._chosen else ladder(self._settings.backend, self._settings.bwrap_path)
+        if self._chosen:
+            rungs = [self._chosen]
+        else:
+            delegation = await asyncio.to_thread(take_delegation)
+            rungs = ladder(self._settings.backend, self._settings.bwrap_path, delegation)
         self._rejected = []
         taken: Rung | None = None
         await asyncio.to_thread(remove_left_over)

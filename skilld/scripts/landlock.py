@@ -24,6 +24,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from skilld.scripts import launcher
+from skilld.scripts.cgroup import Group
 from skilld.scripts.memfile import memory_file
 from skilld.scripts.plan import Plan
 from skilld.scripts.readiness import readable
@@ -32,6 +33,9 @@ from skilld.scripts.started import SetupFailed, Stdio
 
 # LANDLOCK_SCOPE_SIGNAL, without which the keeper could not tell the script's processes from the daemon's.
 LEAST_ABI = 6
+
+# Among an order's descriptors, the file by which the script joins the cgroup of the run.
+GROUP = "@cgroup"
 
 # Seconds for a run to begin, and for the fork server to start.
 SETUP_TIMEOUT_S = 5.0
@@ -53,6 +57,7 @@ def order_of(plan: Plan, numbers: Mapping[str, int]) -> dict[str, Any]:
         "landlock": plan.is_scoped,
         "seccomp": "" if plan.filter is None else _program(plan.filter),
         "rlimits": dict(plan.rlimits),
+        "cgroup": numbers.get(GROUP),
         "paths": [
             [numbers.get(mount.source, mount.source), mount.is_writable, mount.is_optional]
             for mount in plan.mounts
@@ -92,7 +97,7 @@ class Launcher:
         """Whether it can take orders."""
         return self._process.poll() is None
 
-    async def start(self, plan: Plan, stdio: Stdio, directories: Mapping[str, int]) -> Kept:
+    async def start(self, plan: Plan, stdio: Stdio, directories: Mapping[str, int], group: Group | None = None) -> Kept:
         """
         Start a plan. Whether the script could be confined and executed, :meth:`Kept.wait` tells.
 
@@ -100,19 +105,21 @@ class Launcher:
             plan: For the backend "landlock" or "none".
             stdio: The script's streams.
             directories: "@skill" and, where the plan names them, "@work" and "@tmp", open.
+            group: The cgroup of the run, where the daemon has one to give.
 
         Raises:
             SetupFailed: The fork server takes no orders.
         """
         control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         control.setblocking(False)
-        kept = Kept(control)
+        kept = Kept(control, group)
+        handed = {**directories, **({} if group is None else {GROUP: group.procs_fd})}
         try:
-            numbers = {name: launcher.FIXED_FDS + index for index, name in enumerate(directories)}
+            numbers = {name: launcher.FIXED_FDS + index for index, name in enumerate(handed)}
             order = json.dumps(order_of(plan, numbers)).encode()
             with theirs, memory_file(order) as order_fd:
                 streams = (stdio.stdin, stdio.stdout, stdio.stderr)
-                socket.send_fds(self._orders, [b"o"], [theirs.fileno(), *streams, order_fd, *directories.values()])
+                socket.send_fds(self._orders, [b"o"], [theirs.fileno(), *streams, order_fd, *handed.values()])
         except OSError as exc:
             await kept.close()
             raise SetupFailed(f"the launcher does not answer: {exc.strerror}") from exc
@@ -136,8 +143,9 @@ class Launcher:
 class Kept:
     """One script and its keeper."""
 
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, group: Group | None = None) -> None:
         self._control = control
+        self._group = group
         self._pid = 0
         self._exit_code: int | None = None
         self._error = ""
@@ -146,6 +154,10 @@ class Kept:
     @property
     def pid(self) -> int:
         return self._pid
+
+    @property
+    def ran_out_of_memory(self) -> bool:
+        return self._group is not None and self._group.ran_out_of_memory
 
     async def wait(self) -> int:
         if not self._pid:

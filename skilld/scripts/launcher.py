@@ -202,6 +202,8 @@ def _become_script(order: dict[str, Any], fds: list[int], tell: int) -> NoReturn
         os.umask(0o022)
         confined, program = order["landlock"], bytes.fromhex(order["seccomp"])
         rules = [_opened(fds, *rule) for rule in order["paths"]] if confined else []
+        if order["cgroup"] is not None:
+            os.write(fds[order["cgroup"]], b"0")
         _limit(order["rlimits"])
         _prctl("no_new_privs", _PR_SET_NO_NEW_PRIVS, 1)
         os.fchdir(fds[order["cwd"]])

@@ -135,6 +135,8 @@ class Plan:
             those that there are.
         namespaces: New ones, of bubblewrap's.
         hardening: bubblewrap's other locks.
+        cgroup: What bounds all processes of the run together, by the names of the group's files; nothing where no group
+            is delegated to the daemon.
         filter: The system calls that are refused; None for no filter.
         is_scoped: Landlock confines: paths, TCP, signals and abstract sockets.
     """
@@ -147,6 +149,7 @@ class Plan:
     rlimits: tuple[tuple[str, int], ...]
     namespaces: tuple[str, ...] = ()
     hardening: tuple[str, ...] = ()
+    cgroup: tuple[tuple[str, str], ...] = ()
     filter: Filter | None = None
     is_scoped: bool = False
 
@@ -169,6 +172,7 @@ class Plan:
                 for mount in self.mounts
             ],
             "rlimits": dict(self.rlimits),
+            "cgroup": dict(self.cgroup),
             "namespaces": list(self.namespaces),
             "hardening": list(self.hardening),
             "landlock": self.is_scoped,
@@ -228,6 +232,7 @@ class Host:
         links: Top-level directories that are links into /usr, with their targets.
         dirs: Top-level directories that are none, such as /lib on a system that is not merged.
         work_dir: Without namespaces, the fresh directory that stands for /work; its ``tmp`` stands for /tmp.
+        controllers: What the cgroup can bound that is delegated to the daemon: "memory", "pids".
         shares_proc: Whether no fresh /proc can be mounted, so that the host's is shown, read-only.
         masked: Those of ``PROC_MASKED`` that the daemon's user may read.
     """
@@ -236,6 +241,7 @@ class Host:
     dirs: tuple[str, ...] = ()
     work_dir: str = ""
     tmp_dir: str = ""
+    controllers: tuple[str, ...] = ()
     shares_proc: bool = False
     masked: tuple[str, ...] = ()
 
@@ -260,6 +266,8 @@ def make_plan(backend: Backend, target: Target, allowance: Allowance, host: Host
             rlimits=_rlimits(target, allowance),
             namespaces=NAMESPACES,
             hardening=HARDENING,
+            # Its own first process is in the group, too.
+            cgroup=_group_limits(allowance, host.controllers, 1),
             filter=Filter(seccomp.COMMON + seccomp.ISOLATED_NET),
         )
     confined = backend == "landlock"
@@ -270,6 +278,7 @@ def make_plan(backend: Backend, target: Target, allowance: Allowance, host: Host
         environment=_environment(target, ".", host.work_dir, host.tmp_dir),
         mounts=_permissions(allowance, host, target.venv) if confined else (),
         rlimits=_rlimits(target, allowance),
+        cgroup=_group_limits(allowance, host.controllers, 0),
         filter=Filter(seccomp.COMMON + seccomp.SHARED_HOST) if confined else None,
         is_scoped=confined,
     )
@@ -340,6 +349,19 @@ def _permissions(allowance: Allowance, host: Host, venv: str) -> tuple[Mount, ..
         Mount("bind", host.work_dir, WORK, is_writable=True),
         Mount("bind", host.tmp_dir, TMP, is_writable=True),
     )
+
+
+def _group_limits(
+    allowance: Allowance, controllers: tuple[str, ...], extra_processes: int
+) -> tuple[tuple[str, str], ...]:
+    limits = (
+        ("memory.max", str(allowance.memory_bytes)),
+        ("memory.swap.max", "0"),
+        # Half a script is of no use to anybody.
+        ("memory.oom.group", "1"),
+        ("pids.max", str(allowance.max_processes + extra_processes)),
+    )
+    return tuple((name, value) for name, value in limits if name.partition(".")[0] in controllers)
 
 
 def _rlimits(target: Target, allowance: Allowance) -> tuple[tuple[str, int], ...]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from skilld.scripts import bubblewrap, landlock
+from skilld.scripts.cgroup import Delegation, Group
 from skilld.scripts.host import read_host
 from skilld.scripts.kernel import landlock_abi
 from skilld.scripts.plan import SKILL, TMP, WORK, Allowance, Backend, Plan, Target, make_plan
@@ -74,18 +75,21 @@ class BubblewrapRung:
 
     Args:
         program: The path of ``bwrap``.
+        delegation: The daemon's cgroup, if it was given one.
         shares_proc: Show the host's /proc, where a container does not let a fresh one be mounted.
     """
 
-    def __init__(self, program: str, *, shares_proc: bool = False) -> None:
+    def __init__(self, program: str, delegation: Delegation | None = None, *, shares_proc: bool = False) -> None:
         self._program = program
-        self._host = read_host(shares_proc=shares_proc)
+        self._delegation = delegation
+        self._host = replace(read_host(shares_proc=shares_proc), controllers=_controllers(delegation))
         self.facts = Facts(
             "bubblewrap",
             network="none",
             proc="shared" if shares_proc else "private",
             unix_sockets="isolated",
             degraded=("proc-shared",) if shares_proc else (),
+            memory=_memory(delegation),
         )
 
     def refusal(self) -> str | None:
@@ -98,10 +102,12 @@ class BubblewrapRung:
     async def prepared(self, target: Target, allowance: Allowance, skill_fd: int) -> AsyncIterator[Start]:
         plan = self.explain(target, allowance)
 
-        async def start(stdio: Stdio) -> bubblewrap.Bubblewrap:
-            return await bubblewrap.start(self._program, plan, stdio, skill_fd)
+        async with _group(self._delegation, plan) as group:
 
-        yield start
+            async def start(stdio: Stdio) -> bubblewrap.Bubblewrap:
+                return await bubblewrap.start(self._program, plan, stdio, skill_fd, group)
+
+            yield start
 
     async def close(self) -> None:
         pass
@@ -113,11 +119,13 @@ class LauncherRung:
 
     Args:
         backend: "landlock", or "none" for a script that may do whatever the daemon may.
+        delegation: The daemon's cgroup, if it was given one.
     """
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, delegation: Delegation | None = None) -> None:
         self._backend = backend
-        self._host = read_host()
+        self._delegation = delegation
+        self._host = replace(read_host(), controllers=_controllers(delegation))
         self._launcher: landlock.Launcher | None = None
         if backend == "landlock":
             gaps = (
@@ -130,9 +138,23 @@ class LauncherRung:
                 "user-names",
                 "work-unlimited",
             )
-            self.facts = Facts(backend, network="none", proc="none", unix_sockets="denied", degraded=gaps)
+            self.facts = Facts(
+                backend,
+                network="none",
+                proc="none",
+                unix_sockets="denied",
+                degraded=gaps,
+                memory=_memory(delegation),
+            )
         else:
-            self.facts = Facts(backend, network="host", proc="shared", unix_sockets="host", degraded=("not-confined",))
+            self.facts = Facts(
+                backend,
+                network="host",
+                proc="shared",
+                unix_sockets="host",
+                degraded=("not-confined",),
+                memory=_memory(delegation),
+            )
 
     def refusal(self) -> str | None:
         abi = landlock_abi()
@@ -155,11 +177,13 @@ class LauncherRung:
             plan = make_plan(self._backend, target, allowance, host)
             directories = {SKILL: skill_fd, WORK: place.work_fd, TMP: place.tmp_fd}
 
-            async def start(stdio: Stdio) -> landlock.Kept:
-                return await launcher.start(plan, stdio, directories)
-
             try:
-                yield start
+                async with _group(self._delegation, plan) as group:
+
+                    async def start(stdio: Stdio) -> landlock.Kept:
+                        return await launcher.start(plan, stdio, directories, group)
+
+                    yield start
             finally:
                 if not place.remove_empty():
                     await to_the_end(asyncio.to_thread(stack.pop_all().close))
@@ -170,14 +194,30 @@ class LauncherRung:
             self._launcher = None
 
 
-def ladder(backend: str, program: str) -> list[Rung]:
+def _controllers(delegation: Delegation | None) -> tuple[str, ...]:
+    return () if delegation is None else delegation.controllers
+
+
+def _memory(delegation: Delegation | None) -> str:
+    return "cgroup" if "memory" in _controllers(delegation) else "per-process"
+
+
+def _group(delegation: Delegation | None, plan: Plan) -> contextlib.AbstractAsyncContextManager[Group | None]:
+    """The cgroup of a run, or none."""
+    return contextlib.nullcontext() if delegation is None else delegation.group(plan.cgroup)
+
+
+def ladder(backend: str, program: str, delegation: Delegation | None) -> list[Rung]:
     """The rungs that the configuration allows, best first."""
-    namespaces: list[Rung] = [BubblewrapRung(program), BubblewrapRung(program, shares_proc=True)]
+    namespaces: list[Rung] = [
+        BubblewrapRung(program, delegation),
+        BubblewrapRung(program, delegation, shares_proc=True),
+    ]
     if backend == "bubblewrap":
         return namespaces
     if backend == "auto":
-        return [*namespaces, LauncherRung("landlock")]
-    return [LauncherRung("landlock" if backend == "landlock" else "none")]
+        return [*namespaces, LauncherRung("landlock", delegation)]
+    return [LauncherRung("landlock" if backend == "landlock" else "none", delegation)]
 
 
 def versions(program: str) -> dict[str, Any]:

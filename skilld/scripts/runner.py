@@ -111,7 +111,7 @@ async def run(start: Start, bounds: Bounds, *, stdin: bytes | None = None, on_ou
                 duration_s = time.monotonic() - began
                 for helper in helpers:
                     helper.cancel()
-                if helpers[0].done() and not helpers[0].cancelled():
+                if (helpers[0].done() and not helpers[0].cancelled()) or started.ran_out_of_memory:
                     sent = "SIGKILL"
                 _, late = await asyncio.wait(drains, timeout=READER_S)
                 for drain in late:

@@ -30,6 +30,10 @@ class Started(Protocol):
     def pid(self) -> int:
         """A process whose descendants are the script's processes, all of them; 0 while there is none."""
 
+    @property
+    def ran_out_of_memory(self) -> bool:
+        """Whether the kernel ended the script for want of memory; False where nobody can tell."""
+
     async def wait(self) -> int:
         """
         Wait until the script and all its descendants have ended.

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import shlex
 import shutil
+import time
+from typing import Any
 
 import pytest
 
@@ -101,6 +105,65 @@ def test_a_script_runs_in_its_sandbox(service: Service) -> None:
     result = service.call("skills.execute_script", name="hello", script="run.sh")
     assert (result["stdout"], result["exit_code"]) == ("hello\nno dstack\n", 0)
     assert (result["sandbox"]["backend"], result["sandbox"]["network"]) == ("bubblewrap", "none")
+
+
+@pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
+@pytest.mark.parametrize("backend", ["bubblewrap", "landlock"])
+def test_a_script_has_a_cgroup_of_its_own(service: Service, backend: str) -> None:
+    """The kernel bounds memory and processes of a whole run; of its group nothing is left, a crash included."""
+    own = "/sys/fs/cgroup/system.slice/skilld.service"
+    limit = 64 * 1024 * 1024
+    if not {"memory", "pids"} <= set(service.machine.path("/sys/fs/cgroup/cgroup.controllers").read_text().split()):
+        pytest.skip("the controllers of memory and pids serve older cgroups on this machine")
+    service.drop_in(
+        "skilld.service",
+        "[Service]\nExecStart=\n"
+        f"ExecStart=skilld serve --execution-backend {backend} --execution-memory-bytes {limit} "
+        "--execution-max-processes 20\n",
+    )
+    service.machine.systemctl("restart", "skilld.service")
+    scripts = {
+        "group.sh": "cat /proc/self/cgroup 2>/dev/null; exit 0\n",
+        # Files in memory, which no limit of a process counts: as much as there may be in all, before anybody looks.
+        "hog.sh": "exec head -c 400000000 /dev/zero | tail -c 300000000 >/dev/null\n",
+        "bomb.sh": "for n in $(seq 40); do sleep 5 & done\n",
+        "sleep.sh": "echo here; exec sleep 60\n",
+    }
+    service.call("skills.create", name="demo", description="x", body="y", scripts=scripts)
+
+    def run(script: str) -> dict[str, Any]:
+        result: dict[str, Any] = service.call("skills.execute_script", name="demo", script=script)
+        return result
+
+    def groups() -> list[str]:
+        return sorted(path.name for path in service.machine.path(own).iterdir() if path.is_dir())
+
+    result = run("group.sh")
+    assert (result["sandbox"]["backend"], result["sandbox"]["memory"]) == (backend, "cgroup")
+    assert groups() == ["daemon"]
+    hog = run("hog.sh")
+    assert (hog["exit_code"], hog["signal"], hog["timed_out"]) == (137, "SIGKILL", False)
+    bomb = run("bomb.sh")
+    assert "fork" in bomb["stderr"].lower(), bomb
+    assert groups() == ["daemon"]
+    with contextlib.closing(service.lines()) as lines:
+        params = {"name": "demo", "script": "sleep.sh", "stream": True}
+        lines.send(
+            json.dumps({"jsonrpc": "2.0", "id": 1, "method": "skills.execute_script", "params": params}).encode()
+            + b"\n"
+        )
+        assert lines.receive()["method"] == "skills.output"
+        (group,) = [name for name in groups() if name != "daemon"]
+        files = service.machine.path(f"{own}/{group}")
+        assert (files / "memory.max").read_text() == f"{limit}\n"
+        assert (files / "pids.max").read_text() in ("20\n", "21\n")
+        pid = service.kill()
+    end = time.monotonic() + 20
+    while service.main_pid() in (0, pid) or groups() != ["daemon"]:
+        assert time.monotonic() < end, groups()
+        with contextlib.suppress(OSError):
+            service.call("skilld.ping")
+    assert run("group.sh")["exit_code"] == 0
 
 
 def test_what_newer_bubblewraps_need_is_allowed(service: Service) -> None:
