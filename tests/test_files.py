@@ -24,6 +24,7 @@ from skilld.skills.files import (
     is_young,
     list_files,
     read_regular,
+    real_path,
     resources_of,
     show,
 )
@@ -446,3 +447,22 @@ def test_a_path_is_shown_on_one_line(path: bytes, text: str) -> None:
 def test_no_file_has_the_path_of_the_target() -> None:
     """The state of a linked SKILL.md stands beside the listing under a path that no file can have."""
     assert TARGET == b""
+
+
+def test_a_link_that_goes_while_it_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is followed once more; one that never holds still leads nowhere else."""
+    target, link = os.fsencode(tmp_path / "target"), os.fsencode(tmp_path / "link")
+    os.symlink(target, link)
+    real, failures = os.readlink, 1
+
+    def readlink(path: bytes, **options: int) -> bytes:
+        nonlocal failures
+        failures -= 1
+        if failures >= 0:
+            raise FileNotFoundError(path)
+        return real(path, **options)
+
+    monkeypatch.setattr(os, "readlink", readlink)
+    assert real_path(link) == os.path.realpath(target)
+    failures = 1_000
+    assert real_path(link) == link

@@ -28,6 +28,7 @@ from skilld.skills.model import Finding, Resource
 RACY_NS = 20_000_000
 
 _READ_BYTES = 1 << 20
+_LINK_TRIES = 10
 _64_BITS = (1 << 64) - 1
 # The target of a SKILL.md that is a link stands beside the listing under this path, which no file can have.
 TARGET = b""
@@ -165,7 +166,7 @@ def digest_of(directory: bytes, files: Sequence[FileState], findings: list[Findi
     for file in files:
         if b"\n" in file.path:
             reasons.append(f"the path {show(file.path)} holds a newline")
-        elif file.mark == "@" and not _is_below(os.path.realpath(directory + b"/" + file.path), base):
+        elif file.mark == "@" and not _is_below(real_path(directory + b"/" + file.path), base):
             reasons.append(f"the link {show(file.path)} leads out of the skill")
         elif file.mark == "?" and file.path != _BEYOND:
             reasons.append(f"{show(file.path)} is neither a file nor a link, or cannot be read")
@@ -186,7 +187,7 @@ def resources_of(directory: bytes, files: Sequence[FileState], skill_md: bytes) 
     for file in sorted(files, key=lambda file: file.path):
         resource = file
         if file.mark == "@":
-            target = os.path.realpath(directory + b"/" + file.path)
+            target = real_path(directory + b"/" + file.path)
             resource = by_path.get(os.path.relpath(target, base), file) if _is_below(target, base) else file
         if resource.mark not in "* " or file.path == skill_md:
             continue
@@ -235,6 +236,21 @@ def is_young(state: os.stat_result) -> bool:
     return abs(time.time_ns() - state.st_mtime_ns) < RACY_NS
 
 
+def real_path(path: bytes) -> bytes:
+    """
+    Return where a path leads, all links followed.
+
+    ``os.path.realpath`` raises where a link goes, or becomes something else, between its two looks at it (Python 3.11).
+    A path that keeps on changing leads nowhere else.
+    """
+    for _ in range(_LINK_TRIES):
+        try:
+            return os.path.realpath(path)
+        except OSError:
+            continue
+    return path
+
+
 def show(path: bytes) -> str:
     """Return a path for a message, whatever its bytes."""
     return repr(path.decode(errors="backslashreplace"))
@@ -273,7 +289,7 @@ def _link_sha256(path: bytes) -> str | None:
 
 def _real(directory: bytes, files: Sequence[FileState]) -> bytes:
     """Resolve the skill directory, which costs a call a component, where a link among its files asks for it."""
-    return os.path.realpath(directory) if any(file.mark == "@" for file in files) else directory
+    return real_path(directory) if any(file.mark == "@" for file in files) else directory
 
 
 def _is_below(path: bytes, base: bytes) -> bool:

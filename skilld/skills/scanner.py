@@ -28,6 +28,7 @@ from skilld.skills.files import (
     is_young,
     list_files,
     read_regular,
+    real_path,
     resources_of,
     show,
 )
@@ -87,7 +88,7 @@ def scan(root: str, below: str, known: Mapping[str, Entry], limits: ScanLimits) 
     parts = [part for part in os.fsencode(below).split(b"/") if part]
     if any(walk.skips(part) for part in parts) or len(parts) > limits.depth:
         return
-    path, place = walk.root_path, _Place(os.path.realpath(walk.root_path))
+    path, place = walk.root_path, _Place(real_path(walk.root_path))
     for part in parts:
         # What lies inside a skill is one of its files.
         if path != walk.root_path and any(os.path.lexists(path + b"/" + name) for name in SKILL_FILE_NAMES):
@@ -135,7 +136,7 @@ class _Place:
 
     def behind_link(self, name: bytes) -> _Place | None:
         """Return where a link in this directory leads; None where that is a directory that the walk is in."""
-        target = os.path.realpath(self.real + b"/" + name)
+        target = real_path(self.real + b"/" + name)
         inside = target.rstrip(b"/") + b"/"
         crossed = (*self.crossed, self.real)
         if any((place + b"/").startswith(inside) for place in crossed):
