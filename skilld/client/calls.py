@@ -91,6 +91,9 @@ ONLY_READS = frozenset(
 SCRIPT_TIMEOUT_MS = 30_000
 SCRIPT_GRACE_MS = 2_000
 
+# Milliseconds that the guest agent of a TEE may take (tee.timeout_s); a quote may take seconds.
+TEE_TIMEOUT_MS = 30_000
+
 # As many skills as one reply of skills.list holds.
 PAGE_SIZE = 1_000
 
@@ -99,11 +102,13 @@ TRIES = 100
 
 
 def patience_s(method: str, params: Params) -> float:
-    """Seconds that the daemon may take by the caller's own wish, beside the client's timeout."""
+    """Seconds that the daemon may take by the caller's own wish, or for the TEE's, beside the client's timeout."""
     given: Mapping[str, Any] = params if isinstance(params, Mapping) else {}
     waits = [given.get("sync_timeout_ms"), given.get("wait_ms")]
     if method == "skills.execute_script":
         waits += [given.get("timeout_ms") or SCRIPT_TIMEOUT_MS, SCRIPT_GRACE_MS]
+    if method.startswith("tee.") or method == "skills.attest":
+        waits.append(TEE_TIMEOUT_MS)
     # The daemon refuses what is no number; it need not be refused here.
     return sum(wait for wait in waits if isinstance(wait, int | float) and wait > 0) / 1000
 

@@ -483,12 +483,14 @@ async def test_a_broken_agent_slows_no_search(tmp_path: Path) -> None:
                 took.append((time.perf_counter() - began) * 1_000)
             return statistics.quantiles(took, n=100)[-1]
 
-        async def during(act: Callable[[], Awaitable[Any]] | None) -> tuple[float, set[str]]:
-            """Search while the load is on and the agent has its trouble."""
-            loading = asyncio.create_task(load())
-            if act is not None:
-                await act()
-            return await p99_ms(), await loading
+        async def during(act: Callable[[], Awaitable[Any]]) -> tuple[float, set[str]]:
+            """Search while calls meet the trouble, and others come after it; how those end."""
+            meeting = asyncio.create_task(load())
+            await act()
+            coming = asyncio.create_task(load())
+            took = await p99_ms()
+            await meeting
+            return took, await coming
 
         async def hang() -> None:
             await asyncio.to_thread(agent.fail, "hang")
@@ -503,18 +505,19 @@ async def test_a_broken_agent_slows_no_search(tmp_path: Path) -> None:
 
         try:
             async with tee, searcher:
-                await tee.call("tee.version")
+                # On a busy machine the SDK takes longer to load than a call may take; it is loaded all the same.
+                while "dict" not in await load():
+                    pass
                 idle = await p99_ms()
                 hung, hung_outcomes = await during(hang)
                 agent.heal()
                 killed, killed_outcomes = await during(kill)
                 restarted, _ = await during(restart)
-                assert await load() == {"dict"}
+                assert "dict" in await load()
         finally:
             daemon.stop()
     print(f"search p99, ms: idle {idle:.2f}, hung {hung:.2f}, killed {killed:.2f}, restarted {restarted:.2f}")
-    assert hung_outcomes <= {"tee-timeout", "dict"}
-    assert "tee-timeout" in hung_outcomes
-    assert killed_outcomes <= {"tee-unavailable", "dict"}
-    # The machine may be busy with other things; a call that waits for the agent would take seconds.
-    assert max(hung, killed, restarted) < max(5 * idle, 150)
+    assert hung_outcomes == {"tee-timeout"}
+    assert killed_outcomes == {"tee-unavailable"}
+    # The machine may be busy with other things; a search that waits for the agent would take a second.
+    assert max(hung, killed, restarted) < max(5 * idle, 500)
