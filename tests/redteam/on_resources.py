@@ -68,15 +68,17 @@ def private_memory(world: World) -> bool:
 
 @attack(MEMORY, is_solo=True)
 def heap(world: World) -> bool:
-    return _touch(mmap.mmap(-1, world["limits"]["memory_bytes"] + 64 * MIB)) and _hold(world)
+    memory = _touched(world["limits"]["memory_bytes"] + 64 * MIB)
+    return len(memory) > 0 and _hold(world)
 
 
-def _touch(memory: mmap.mmap) -> bool:
-    """Use every page."""
+def _touched(size: int) -> mmap.mmap:
+    """Memory of which every page is used, for as long as the caller keeps it."""
+    memory = mmap.mmap(-1, size)
     memory.madvise(mmap.MADV_HUGEPAGE)
-    for position in range(0, len(memory), 4096):
+    for position in range(0, size, 4096):
         memory[position] = 1
-    return True
+    return memory
 
 
 def _hold(world: World) -> bool:
@@ -108,8 +110,8 @@ def memory_by_many(world: World) -> bool:
             child = os.fork()
             if child == 0:
                 os.close(reading)
-                _touch(mmap.mmap(-1, 64 * MIB))
-                os.write(writing, b"x")
+                memory = _touched(64 * MIB)
+                os.write(writing, b"x" if memory else b"")
                 signal.pause()
             children.append(child)
         os.close(writing)
