@@ -23,7 +23,7 @@ DESCRIPTORS = "Open descriptors without end"
 
 MIB = 1 << 20
 # Seconds.
-HOLD_S = 2.0
+HOLD_S = 1.0
 
 
 @attack(PROCESSES, is_solo=True)
