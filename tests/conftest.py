@@ -15,7 +15,12 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
+import hypothesis
 import pytest
+
+# The machine may be busy with other things; what matters is that an example passes.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 # Unix seconds, long ago: a file so old is never taken for one that is being written.
 OLD_S = 1_700_000_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from skilld.factory.answers import Answers, Example
@@ -297,7 +297,6 @@ def test_check_triggers_is_at_hand() -> None:
     assert check_triggers("Teach me this") == ("teach me",)
 
 
-@settings(deadline=None)
 @given(st.lists(st.text() | st.sampled_from([*GIVEN.values(), "yes", "no", "back", "goal", "cancel", "name: a"])))
 def test_any_conversation_stays_in_order(texts: list[str]) -> None:
     """Whatever is said, the step is one of the six, what comes before it is answered, and confirm has a draft."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -343,7 +343,6 @@ def answers_from(goal: str, triggers: str, example: str, complexity: Complexity,
         raise
 
 
-@settings(deadline=None)
 @given(ANSWERS, ANSWERS, ANSWERS, st.sampled_from(["simple", "complex"]), ANSWERS)
 def test_any_answers_give_a_valid_skill_that_parses_back(
     goal: str, triggers: str, example: str, complexity: Complexity, edge_cases: str
@@ -353,7 +352,6 @@ def test_any_answers_give_a_valid_skill_that_parses_back(
     check_skill(make_draft(answers, taken=free), answers)
 
 
-@settings(deadline=None)
 @given(ANSWERS, ANSWERS, ANSWERS, st.sampled_from(["simple", "complex"]), ANSWERS)
 def test_any_skill_passes_the_reference_validator(
     goal: str, triggers: str, example: str, complexity: Complexity, edge_cases: str

@@ -587,7 +587,7 @@ def check(content: bytes) -> None:
     assert text.body == body_of(content)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.one_of(st.binary(), st.binary().map(lambda between: b"---\n" + between + b"\n---\n")))
 @example(b"---\nname: a\ndescription: d\nx: 0x" + b"f" * 4_000 + b"\n---\n")
 @example(b"---\nname: a\ndescription: d\nx: " + b"{" * 60 + b"a: 1" + b"}: 1" * 59 + b"}\n---\n")
@@ -596,7 +596,7 @@ def test_no_bytes_crash_the_parser(content: bytes) -> None:
     check(content)
 
 
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=800)
 @given(TEXTS)
 def test_no_yaml_crashes_the_parser(text: str) -> None:
     """Nor do texts made of what YAML trips over."""
@@ -618,7 +618,7 @@ JSON_VALUES = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.dictionaries(JSON_TEXTS, JSON_VALUES, max_size=6), st.booleans())
 def test_what_yaml_dumps_comes_back(fields: dict[str, Json], in_flow_style: bool) -> None:
     """A mapping of JSON's types, dumped by PyYAML, is the frontmatter word for word."""

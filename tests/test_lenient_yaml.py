@@ -467,7 +467,7 @@ YAML_PIECES = [
 ]
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=1_000)
 @given(st.lists(st.sampled_from(YAML_PIECES), max_size=8).map("".join))
 def test_what_pyyaml_accepts_comes_out_as_pyyaml_has_it(text: str) -> None:
     """Leniency never changes the meaning of good YAML."""

@@ -181,12 +181,9 @@ def test_a_skill_that_is_always_written_is_busy(
         delete_skill(Place(str(root), "pdf"), None, LIMITS)
 
 
-def test_an_unprivileged_daemon_says_what_it_may_not(tmp_path: Path) -> None:
+def test_an_unprivileged_daemon_says_what_it_may_not(open_root: Path) -> None:
     """A root or a directory that is not ours to write is read-only, and nothing has changed."""
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents[:2]:
-        parent.chmod(0o755)
-    root = tmp_path / "root"
+    root = open_root / "root"
     (root / "pdf/sub").mkdir(parents=True)
     (root / "pdf/SKILL.md").write_text(skill_md("pdf"))
     (root / "pdf/sub/x").write_text("x")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from skilld.factory.naming import make_name, make_title, name_problem, suggest_name
@@ -120,7 +120,6 @@ def test_title_is_the_name_in_words(name: str, goal: str, title: str) -> None:
     assert make_title(name, goal) == title
 
 
-@settings(deadline=None)
 @given(st.text(), st.lists(st.text(), max_size=3), st.sets(st.sampled_from(["custom-skill", "0", "a"])))
 def test_any_goal_gives_a_valid_name(goal: str, triggers: list[str], taken: set[str]) -> None:
     """Whatever the goal, the name is valid and not taken."""

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from skilld.skills import ranking
@@ -177,7 +177,6 @@ def test_endless_updates_need_no_memory() -> None:
     assert len(index._documents) == len(LIBRARY) + 1
 
 
-@settings(deadline=None)
 @given(st.text(max_size=200) | st.text("\"'()*:^~+-&|!{}[]\\ ", max_size=30))
 def test_any_text_is_a_query(query: str) -> None:
     """No text is a syntax error."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from skilld.factory.answers import Example
@@ -80,7 +80,6 @@ FIELDS = st.dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(FIELDS, st.booleans(), st.lists(st.text("xy $ {}\n") | st.integers().map(str), max_size=4))
 def test_any_example_is_reproduced_or_left_alone(fields: dict[str, object], as_json: bool, words: list[str]) -> None:
     """The template gives the example's output back, whatever the fields are; or it is the general one."""

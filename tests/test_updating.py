@@ -568,12 +568,9 @@ def test_a_skill_mounted_from_elsewhere_is_a_clear_error(tmp_path: Path) -> None
     assert printed == "EXDEV\nEBUSY\nEBUSY\n['pdf'] ['SKILL.md']\n"
 
 
-def test_an_unprivileged_daemon_says_what_it_may_not(tmp_path: Path) -> None:
+def test_an_unprivileged_daemon_says_what_it_may_not(open_root: Path) -> None:
     """Nothing of a change of several files happens where one of the directories is protected."""
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents[:2]:
-        parent.chmod(0o755)
-    root = tmp_path / "root"
+    root = open_root / "root"
     (root / "pdf/scripts").mkdir(parents=True)
     (root / "pdf/SKILL.md").write_text(skill_md("pdf"))
     (root / "pdf/scripts/a").write_text("a")
