@@ -12,6 +12,7 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
 import sys
 import time
@@ -80,6 +81,9 @@ async def serve(effective: Effective, reload: Callable[[], Effective]) -> int:
     settings = effective.config
     # A script that got out of its sandbox would still be of our user.
     hide_process()
+    # Every connection and every stream of a script is a descriptor: a process has 1,024 unless it asks for more.
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     # The first scan makes nothing but values that stay; _announce turns the collector on again.
     gc.disable()

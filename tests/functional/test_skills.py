@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -460,6 +461,23 @@ def test_sighup_reads_the_configuration_again(tmp_path: Path, short_dir: Path) -
         assert ids == ["csv", "more"]
     finally:
         assert daemon.stop() == 0
+
+
+def test_as_many_descriptors_as_are_allowed(root: Path, short_dir: Path) -> None:
+    """The daemon takes more connections than it could with the descriptors that it was started with."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, before[1]))
+    try:
+        daemon = Daemon([root], short_dir)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    try:
+        with contextlib.ExitStack() as stack:
+            for _ in range(150):
+                lines = stack.enter_context(contextlib.closing(daemon.lines()))
+                assert lines.request("skilld.ping", {})["result"] == {}
+    finally:
+        daemon.stop()
 
 
 def test_start_and_stop(daemon: Daemon, root: Path) -> None:

@@ -40,7 +40,6 @@ REPORT_DATA_BYTES = 64
 DATA_LIMIT_BYTES = MIB
 # An event stays in the log that every quote of the machine carries.
 EVENT_LIMIT_BYTES = 64 * 1024
-LARGEST_U64 = 2**64 - 1
 PREHASHED = "secp256k1_prehashed"
 PREHASHED_BYTES = 32
 
@@ -124,7 +123,8 @@ _DATA = Param(
     required=True,
     doc="The bytes to be signed, hexadecimal.",
 )
-_SECONDS = integer(0, LARGEST_U64)
+# To the end of the year 9999, where the dates of certificates end; dstack's agent falls over a later one.
+_SECONDS = integer(0, 253_402_300_799)
 _HEX_LIST = schemas.array(schemas.TEXT)
 
 METHODS = (
