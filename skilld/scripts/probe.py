@@ -12,7 +12,6 @@ kernel's rarer doors.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import platform
@@ -22,6 +21,22 @@ import struct
 import sys
 from collections.abc import Callable
 from typing import Any
+
+
+def _open_descriptors() -> list[int]:
+    found = []
+    for fd in range(3, 64):
+        try:
+            os.fstat(fd)
+            found.append(fd)
+        except OSError:
+            continue
+    return found
+
+
+_INHERITED = _open_descriptors()
+# After that, for newer ones of libffi, below ctypes, keep their own library open.
+import ctypes  # noqa: E402
 
 _AF_VSOCK = 40
 _CLONE_NEWUSER = 0x10000000
@@ -64,7 +79,7 @@ def attacks(order: dict[str, Any]) -> dict[str, Callable[[], bool]]:
         "mount": lambda: _call(_MOUNT, b"none", b"/tmp", b"tmpfs", 0, None),
         "gain privileges": lambda: ctypes.CDLL(None).prctl(_PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1,
         "keep a capability": lambda: _has_capability(),
-        "inherit a descriptor": lambda: bool(_inherited()),
+        "inherit a descriptor": lambda: bool(_INHERITED),
         "inherit a variable": lambda: bool(os.environ.keys() - set(order["variables"])),
     }
 
@@ -141,17 +156,6 @@ def _signal(pid: int) -> bool:
 def _has_capability() -> bool:
     header, sets = struct.pack("=Ii", 0x20080522, 0), ctypes.create_string_buffer(24)
     return ctypes.CDLL(None).capget(header, sets) != 0 or any(sets.raw)
-
-
-def _inherited() -> list[int]:
-    found = []
-    for fd in range(3, 64):
-        try:
-            os.fstat(fd)
-            found.append(fd)
-        except OSError:
-            continue
-    return found
 
 
 if __name__ == "__main__":
