@@ -13,10 +13,13 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import hypothesis
 import pytest
+
+# Here, and not beside what it speaks of: where several processes run the tests, their leader knows no other conftest.
+from tests.summary import pytest_terminal_summary as pytest_terminal_summary
 
 # The machine may be busy with other things; what matters is that an example passes.
 hypothesis.settings.register_profile("patient", deadline=None)
@@ -27,6 +30,19 @@ OLD_S = 1_700_000_000
 NOBODY_UID = 65_534
 # Threads and processes that are ending have so long to end, in seconds.
 PATIENCE_S = 5.0
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give a file to one process, and to one process all that attack the machine, or boot one, beside each other."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):  # type: ignore[misc] # no types
+        def _split_scope(self, nodeid: str) -> str:
+            folder, _, _ = nodeid.rpartition("::")[0].rpartition("/")
+            return folder if folder in ("tests/redteam", "tests/systemd") else super()._split_scope(nodeid)
+
+    return ByFile(config, log)
 
 
 class WriteSkill(Protocol):

@@ -1,4 +1,4 @@
-"""The batteries of attacks, each run once a session, and a summary that names every rung that is missing."""
+"""The batteries of attacks, each run once a session."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import os
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
-
-import pytest
 
 from tests.redteam import probe, rungs
 from tests.redteam.catalogue import CATALOGUE
@@ -91,15 +89,3 @@ def _battery(found: Mapping[str, Mapping[str, object]], reached: frozenset[str],
     outcomes = {name: bool(one["open"]) if one["open"] is not None else None for name, one in found.items()}
     outcomes |= dict.fromkeys(reached & outcomes.keys(), True)
     return Battery(outcomes, {name: str(one["how"]) for name, one in found.items()}, tuple(traces))
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Count the rungs aloud."""
-    missing = {rung: why for rung in rungs.RUNGS if (why := rungs.why_not(rung))}
-    offered = [rung for rung in rungs.RUNGS if rung not in missing]
-    terminalreporter.write_line(f"sandboxes attacked: {', '.join(offered) or 'none'} as {', '.join(USERS)}")
-    skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", ())]
-    if count := sum("nothing to attack" in text for text in skipped):
-        terminalreporter.write_line(f"attacks that this machine has nothing for: {count}")
-    for rung, why in missing.items():
-        terminalreporter.write_line(f"SANDBOX MISSING: {rung}: {why}", red=True)

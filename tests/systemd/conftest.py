@@ -7,7 +7,6 @@ import shutil
 import sys
 import sysconfig
 import tempfile
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,17 +34,6 @@ while True:
         head = b"HTTP/1.1 200 OK\\r\\nContent-Length: 20\\r\\nConnection: close\\r\\n\\r\\n"
         peer.sendall(head + b'{"version": "0.5.9"}')
 """
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say aloud what did not run."""
-    reasons = Counter(
-        report.longrepr[2].removeprefix("Skipped: ")
-        for report in terminalreporter.stats.get("skipped", ())
-        if report.nodeid.startswith("tests/systemd/")
-    )
-    for reason, count in reasons.items():
-        terminalreporter.line(f"{count} tests of the systemd units did NOT run: {reason}", red=True)
 
 
 @pytest.fixture(scope="session")
