@@ -73,5 +73,5 @@ def test_words_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     TERMS.clear()
     words = [f"word{number}" for number in range(100)]
     assert [TERMS[word] for word in words] == [(word,) for word in words]
-    assert len(TERMS) + len(TERMS.older) <= 20
+    assert len(TERMS) <= 10
     assert [TERMS[word] for word in words] == [(word,) for word in words]

@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 import string
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import chain
 
 # Letters and digits of all scripts beyond ASCII, in ranges, which are faster than \w. Left out are the surrogates,
@@ -61,24 +61,19 @@ _TO_SPACES = bytes(
     code if code in (string.ascii_letters + string.digits + "+#").encode() else 32 for code in range(256)
 )
 
-# Words remembered at a time, twice over.
-_MEMORY_WORDS = 25_000
+# Words remembered at a time; then all are forgotten. Measured: 15,000 to 40,000 take the same time, and 250 bytes each.
+_MEMORY_WORDS = 20_000
 
 
 class _Terms(dict[str, tuple[str, ...]]):
     """The terms of the words seen lately; to index it is the fastest way to ask."""
 
-    older: Mapping[str, tuple[str, ...]] = {}
-
     def __missing__(self, word: str) -> tuple[str, ...]:
-        # What was not asked for while a whole generation of words came is forgotten.
         if len(self) >= _MEMORY_WORDS:
-            self.older = dict(self)
             self.clear()
-        found = self.older.get(word)
-        if found is None and word.isalnum() and word.isascii():
+        if word.isalnum() and word.isascii():
             found = _terms(word)
-        elif found is None:
+        else:
             # What words() leaves together may be several words, such as "a+b" and "#1".
             found = tuple(term for part in WORD.findall(word) for term in _terms(part))
         self[word] = found
