@@ -51,7 +51,7 @@ def opened(tmp_path: Path) -> Iterator[OpenScript]:
         os.utime(path, (1_000, 1_000))
     entry = next(scan(str(directory), "", {}, LIMITS))
     assert entry.skill is not None
-    script = open_script(entry.skill, "scripts/a.sh", entry.files, 100)
+    script = open_script(entry.skill, "scripts/a.sh", entry.files, 100, 1 << 20)
     yield script
     script.close()
     shutil.rmtree(directory)

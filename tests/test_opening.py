@@ -36,7 +36,7 @@ def indexed(skill_dir: Path) -> Entry:
 
 def opened(entry: Entry, script: str = "scripts/a.sh") -> OpenScript:
     assert entry.skill is not None
-    return open_script(entry.skill, script, entry.files, 100)
+    return open_script(entry.skill, script, entry.files, 100, 1 << 20)
 
 
 def test_what_is_opened(skill_dir: Path) -> None:

@@ -125,7 +125,13 @@ class Executor:
             self._choosing = asyncio.create_task(self._choose(), name="sandbox")
 
     async def run(
-        self, opened: OpenScript, wish: Wish, *, client: Hashable, on_output: OnOutput | None = None
+        self,
+        opened: OpenScript,
+        wish: Wish,
+        *,
+        client: Hashable,
+        exact: bool = False,
+        on_output: OnOutput | None = None,
     ) -> Outcome:
         """
         Run a script and wait until nothing of it is left. A script that exits non-zero is a result, not an error.
@@ -134,6 +140,8 @@ class Executor:
             opened: The script; stays open.
             wish: What the caller wants.
             client: Whose turn it is, for the log too; clients that wait have turns one after the other.
+            exact: Somebody will be told by the digest what ran: hash all files before and after the run, whatever their
+                identities say.
             on_output: Is told of the output as it comes, and slows the script down.
 
         Raises:
@@ -151,15 +159,23 @@ class Executor:
             queued_s = time.monotonic() - asked
             if not opened.is_same():
                 raise Stale
+            if exact and await asyncio.to_thread(opened.digest_now) != opened.skill.digest:
+                raise Stale
             started_at = datetime.now(UTC)
             try:
                 ended = await self._run_in(
                     rung, target, opened.skill_fd, self._bounds(wish), self._allowance, wish.stdin, on_output
                 )
             except SetupFailed as exc:
+                # bubblewrap binds by the path that the descriptor leads to, and another directory may stand there now.
+                if not opened.is_in_place() or "binding dirfd" in str(exc):
+                    raise Stale from exc
                 raise self._failed(rung, exc) from exc
-        # A file that was touched meanwhile may have been another when it was read.
-        digest = opened.digest if opened.digest is not None and await _is_as_known(opened) else None
+        digest = opened.skill.digest if exact else opened.digest
+        if digest is not None:
+            # What was touched meanwhile may have been something else when the script read it.
+            held = await asyncio.to_thread(opened.digest_now) == digest if exact else await _is_as_known(opened)
+            digest = digest if held else None
         log.info(
             "ran %s of %s (%s) with %d arguments for %s: exit code %d in %.3f s, sandbox %s%s",
             opened.script,

@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 
 from skilld.errors import FileNotFound, SkillNotFound
 from skilld.scripts.kernel import open_beneath
-from skilld.skills.files import TARGET, FileState, identity_of, list_files
+from skilld.skills.files import TARGET, FileState, digest_of, hash_files, identity_of, list_files
 from skilld.skills.model import Skill
 
 # Enough for the first line and the metadata of any script.
@@ -52,6 +52,7 @@ class OpenScript:
         identity: The script's.
         known: The files of the skill, as the registry knows them.
         limit_files: The most files that are looked at.
+        limit_bytes: The most bytes that a digest is made of.
     """
 
     skill: Skill
@@ -63,6 +64,7 @@ class OpenScript:
     identity: bytes = b""
     known: Sequence[FileState] = ()
     limit_files: int = 0
+    limit_bytes: int = 0
 
     def is_same(self) -> bool:
         """Whether the script is still the file that was opened, untouched."""
@@ -81,6 +83,18 @@ class OpenScript:
             return found == identities and b"" not in identities.values()
         return False
 
+    def digest_now(self) -> str | None:
+        """The digest of all files as they are read now; what is known of them is not asked. Blocks for long."""
+        directory = b"/proc/self/fd/%d" % self.skill_fd
+        try:
+            with os.scandir(directory) as entries:
+                children = sorted(entries, key=lambda child: child.name)
+                files = tuple(list_files(children, self.limit_files, []))
+        except OSError:
+            return None
+        hashed, _ = hash_files(directory, files, (), self.limit_bytes, [])
+        return digest_of(directory, hashed, [])
+
     def is_in_place(self) -> bool:
         """Whether the skill's path still leads to this directory; where it does not, its removal waits for us."""
         try:
@@ -93,7 +107,9 @@ class OpenScript:
         os.close(self.skill_fd)
 
 
-def open_script(skill: Skill, script: str, known: Sequence[FileState], limit_files: int) -> OpenScript:
+def open_script(
+    skill: Skill, script: str, known: Sequence[FileState], limit_files: int, limit_bytes: int
+) -> OpenScript:
     """
     Open a script.
 
@@ -114,7 +130,9 @@ def open_script(skill: Skill, script: str, known: Sequence[FileState], limit_fil
         sha256, head, identity = _read_script(skill, script, skill_fd)
         if resource is None or resource.sha256 != sha256:
             raise Stale
-        opened = OpenScript(skill, script, skill_fd, head, sha256, skill.digest, identity, known, limit_files)
+        opened = OpenScript(
+            skill, script, skill_fd, head, sha256, skill.digest, identity, known, limit_files, limit_bytes
+        )
         return opened if opened.is_as_known() else replace(opened, digest=None)
     except BaseException:
         os.close(skill_fd)

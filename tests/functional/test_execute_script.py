@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -341,6 +342,30 @@ def test_a_run_sees_one_state(running: Daemon, work: Path) -> None:
     until(lambda: not [name for name in os.listdir(work) if name.startswith(".skilld-staged-")])
     result = running.call("skills.execute_script", name="swap", script="main.py")
     assert result["stdout"] == "up\nnew data\n new reference\n\n"
+
+
+def test_runs_while_the_skill_is_swapped(running: Daemon, work: Path) -> None:
+    """Other files of the skill are changed again and again, its directory swapped each time: every run is one."""
+    save(work / "swapped", "Is changed all the time")
+    script(work, "run.sh", "echo ran\n", "swapped")
+    running.call("skills.list", sync_timeout_ms=20_000)
+    is_done = threading.Event()
+    swaps: list[str] = []
+
+    def swap() -> None:
+        while not is_done.wait(0.005):
+            text = str(len(swaps))
+            swaps.append(running.call("skills.update", name="swapped", references={"a": text, "b": text})["digest"])
+
+    swapper = threading.Thread(target=swap)
+    swapper.start()
+    try:
+        for _ in range(60):
+            assert running.call("skills.execute_script", name="swapped", script="run.sh")["stdout"] == "ran\n"
+    finally:
+        is_done.set()
+        swapper.join()
+    assert len(set(swaps)) > 10
 
 
 def test_explain(running: Daemon, work: Path) -> None:

@@ -10,8 +10,11 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import mmap
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -366,6 +369,48 @@ def test_a_run_comes_with_its_receipt(served: Served, tmp_path: Path, capsys: py
         file.write_text(json.dumps({**result, **change}))
         assert run(["verify", str(file), *options, "--accept", "kms-root"]) == code, capsys.readouterr().out
     assert "receipt" not in served.call("skills.execute_script", **wish)
+
+
+def test_a_receipt_names_what_ran() -> None:
+    """The tree that the run was pinned to, whatever comes meanwhile; and never one that the disk only seems to hold."""
+    with tempfile.TemporaryDirectory(prefix="skilld-") as directory, simulated() as agent:
+        root = Path(directory, "skills")
+        save_echo(root / "echo")
+        wait = root / "echo/scripts/wait.sh"
+        wait.write_text("echo here; sleep 0.3\n")
+        daemon = Daemon([root], Path(directory), dstack_endpoint=agent.socket_path)
+        try:
+            before = daemon.call("skills.get", name="echo", sync_timeout_ms=10_000)["digest"]
+            with contextlib.closing(daemon.lines()) as lines:
+                params = {"name": "echo", "script": "wait.sh", "receipt": True, "stream": True}
+                call = {"jsonrpc": "2.0", "id": 1, "method": "skills.execute_script", "params": params}
+                lines.send(json.dumps(call).encode() + b"\n")
+                assert lines.receive()["method"] == "skills.output"
+                files = {"scripts": {"wait.sh": "echo other\n"}, "references": {"a.md": "x", "b.md": "y"}}
+                after = daemon.call("skills.update", name="echo", **files)["digest"]
+                receipt = lines.receive()["result"]["receipt"]
+            assert json.loads(receipt["statement"])["skill_digest"] == before != after
+
+            # A page that is dirty already is written to without any trace in the file's times.
+            with wait.open("r+b") as file, mmap.mmap(file.fileno(), 0) as page:
+                page[5:10] = b"first"
+                daemon.call("skills.list", sync_timeout_ms=10_000)
+                time.sleep(0.05)  # so that its times are not those of a file that is being written
+                page[5:10] = b"other"
+                reply = daemon.request("skills.execute_script", params={**params, "stream": False})
+                if "error" in reply:
+                    assert reply["error"]["data"]["reason"] == "busy"
+                else:
+                    digest = digest_of_directory(root / "echo")
+                    assert json.loads(reply["result"]["receipt"]["statement"])["skill_digest"] == digest
+        finally:
+            daemon.stop()
+
+
+def digest_of_directory(path: Path) -> str:
+    """By the command line, which knows nothing of what the daemon knows."""
+    command = [sys.executable, "-m", "skilld", "digest", str(path)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def test_without_an_agent_no_receipt_and_no_run(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ async def _run_changed(executor: Executor, change: Callable[[Path], None], name:
     with skill() as path:
         entry = next(scan(str(path.parent), "", {}, LIMITS))
         assert entry.skill is not None and entry.skill.digest is not None
-        opened = open_script(entry.skill, "scripts/a.py", entry.files, 100)
+        opened = open_script(entry.skill, "scripts/a.py", entry.files, 100, 1 << 20)
         try:
             change(path / name)
             outcome = await executor.run(opened, Wish(), client=1)

@@ -64,8 +64,10 @@ _REFUSED = frozenset(
 )
 _REFUSED_STARTS = ("LD_", "PYTHON", "PERL", "RUBY", "DSTACK_", "SKILL", "BASH_FUNC_")
 
-# Times that a skill which is being changed is looked at again.
-OPEN_TRIES = 5
+# Times that a skill which is being changed is looked at again, some milliseconds each: until its script can be opened,
+# until all of it is as it was indexed (files beside the script may be changing for as long as they like), and until it
+# stays in its place while the sandbox is made.
+OPEN_TRIES, DIGEST_TRIES, RUN_TRIES = 20, 5, 20
 
 
 async def execute_script(
@@ -94,7 +96,7 @@ async def execute_script(
         check_available(services.tee.endpoint)
     with context.hangup.cancels_this():
         await services.sync(None)
-        for _ in range(OPEN_TRIES):
+        for _ in range(RUN_TRIES):
             with contextlib.suppress(Stale):
                 return await _execute(
                     context, name, path, wish, signs=signs, stream=bool(stream), explain=bool(explain)
@@ -116,7 +118,7 @@ async def _execute(
             return {"plan": (await services.executor.explain(opened, wish)).to_json()}
         on_output, finish = _streaming(context) if stream else (None, None)
         client = f"uid {context.peer.uid}, pid {context.peer.pid}"
-        outcome = await services.executor.run(opened, wish, client=client, on_output=on_output)
+        outcome = await services.executor.run(opened, wish, client=client, exact=signs, on_output=on_output)
         if finish is not None:
             await finish()
     finally:
@@ -181,14 +183,13 @@ async def open_current(services: Services, name: str, script: str) -> OpenScript
         SkillNotFound, FileNotFound: There is none.
         Busy: It is being written again and again.
     """
-    for left in reversed(range(OPEN_TRIES)):
-        registry = services.registry
+    for tries in range(1, OPEN_TRIES + 1):
+        registry, limits = services.registry, services.settings.limits
         skill = registry.snapshot.find(name)
         known = registry.entries[registry.roots.index(skill.root)][skill.id].files
         try:
-            opened = await _in_thread(skill, script, known, services.settings.limits.skill_files)
-            # Files beside the script may be changing for as long as they like.
-            if opened.digest is not None or skill.digest is None or not left:
+            opened = await _in_thread(skill, script, known, limits.skill_files, limits.skill_bytes)
+            if opened.digest is not None or skill.digest is None or tries >= DIGEST_TRIES:
                 return opened
             opened.close()
         except Stale:
