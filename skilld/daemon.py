@@ -135,7 +135,7 @@ async def serve(effective: Effective, reload: Callable[[], Effective]) -> int:
     parts = {
         asyncio.create_task(watcher.run(), name="watcher"),
         asyncio.create_task(fill_index(registry, settings.limits.skill_md_bytes), name="indexer"),
-        asyncio.create_task(_announce(registry, watcher, began), name="announce"),
+        asyncio.create_task(_announce(services, began), name="announce"),
         asyncio.create_task(_cache_when_indexed(services), name="cache"),
         asyncio.create_task(feed_watchdog(address, lambda: watcher.is_alive), name="watchdog"),
         asyncio.create_task(_announce_skill_sets(services), name="skill-set events"),
@@ -144,7 +144,6 @@ async def serve(effective: Effective, reload: Callable[[], Effective]) -> int:
     stopping = asyncio.create_task(stop.wait(), name="stop")
     try:
         await server.start(bound)
-        executor.begin()
         done, _ = await asyncio.wait({*parts, stopping}, return_when=asyncio.FIRST_COMPLETED)
         for task in done - {stopping}:
             error = task.exception()
@@ -185,18 +184,20 @@ def _make_sessions(settings: Config, store: Store) -> Sessions:
     )
 
 
-async def _announce(registry: Registry, watcher: Watcher, began: float) -> None:
+async def _announce(services: Services, began: float) -> None:
     """Say that the daemon is ready, once the first scan is done."""
-    await watcher.ready.wait()
+    await services.watcher.ready.wait()
     # What was scanned lives as long as the daemon; the collector need not look at it again and again.
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     gc.enable()
-    snapshot = registry.snapshot
+    snapshot = services.registry.snapshot
     log.info(
         "ready: %d skills, %d problems, %.2f s", len(snapshot.skills), len(snapshot.problems), time.monotonic() - began
     )
     systemd.notify(os.environ, "READY=1")
+    # Not before: it takes the scan's time, and a script that is wanted earlier begins it by itself.
+    services.executor.begin()
     await asyncio.Event().wait()
 
 

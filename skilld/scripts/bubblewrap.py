@@ -1,10 +1,10 @@
 """
 Carrying a plan out with bubblewrap: its command line, and the life of one such sandbox.
 
-Everything goes to ``bwrap`` through descriptors: the options through ``--args``, so that no argument and no variable of
-a script stands in ``/proc/PID/cmdline``; the skill directory as it was opened, so that a swap of paths changes
-nothing; the filter and made-up files through memory files. Its own environment is fixed and empty: a caller's
-``LD_PRELOAD`` would otherwise run outside.
+Everything goes to ``bwrap`` through descriptors: the options through ``--args``, so that no variable of a script stands
+in ``/proc/PID/cmdline`` (its arguments do, as of any program); the skill directory as it was opened, so that a swap of
+paths changes nothing; the filter and made-up files through memory files. Its own environment is fixed and empty: a
+caller's ``LD_PRELOAD`` would otherwise run outside.
 
 The limits are set from outside, on the sandbox's first process, while ``--block-fd`` holds it back: set before, the
 limit of processes would count all those of the daemon's user; a wrapper inside would cost a program start.
