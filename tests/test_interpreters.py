@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+import tracemalloc
+
 import pytest
 
 from skilld.scripts.interpreters import Interpreter, choose_interpreter, dependencies_of, parse_interpreters
@@ -62,6 +65,13 @@ def test_what_is_no_interpreter(entry: str) -> None:
         ("a.py", '# /// other\n# dependencies = ["a"]\n# ///\n', ()),
         ("a.py", "# /// script\n# dependencies = [\n# ///\n", ("(its metadata is not TOML)",)),
         ("a.py", '# /// script\n# dependencies = "a"\n# ///\n', ("(its dependencies are no list)",)),
+        ("a.py", '# /// script\n# ///\n# dependencies = ["a"]\n# ///', ("(its metadata is not TOML)",)),
+        ("a.py", "# /// script\n# ///\n", ()),
+        ("a.py", '# /// script\n# dependencies = ["a"]\n\n# ///\n', ()),
+        ("a.py", '# /// x\n# /// script\n# dependencies = ["a"]\n# ///\n', ()),
+        ("a.py", '# /// x\n#\n\n# /// script\n#\n# dependencies = ["a"]\n#x\n# ///\n', ()),
+        ("a.py", '# a\n# /// script\n#\n# dependencies = ["a"]\n# ///\n# b\n', ("a",)),
+        ("a.py", "# /// script\n# a = 1\n# ///\n\n" * 2, ("(it has several blocks of metadata)",)),
         ("run", '# /// script\n# dependencies = ["a"]\n# ///\n', ("a",)),
         ("a.sh", '# /// script\n# dependencies = ["a"]\n# ///\n', ()),
     ],
@@ -69,3 +79,32 @@ def test_what_is_no_interpreter(entry: str) -> None:
 def test_dependencies_of(script: str, text: str, expected: tuple[str, ...]) -> None:
     """PEP 723: comments that hold TOML."""
     assert dependencies_of(script, text) == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (f"a{'.a' * 30_000} = 1", "(its metadata is too long)"),
+        (f"a{'.a' * 300} = 1", "(its metadata is too long)"),
+        (f"dependencies = {'[' * 3_000}", "(its metadata is not TOML)"),
+        (f"a = {'1' * 5_000}", "(its metadata is not TOML)"),
+        (f"dependencies = [0x{'f' * 8_000}]", "(its metadata is not TOML)"),
+    ],
+    ids=["long", "many parts", "deep", "a long number", "a number too long to be written"],
+)
+def test_metadata_that_is_made_to_hurt(content: str, expected: str) -> None:
+    """It is refused as a dependency that nobody can provide, and takes no more memory than any other."""
+    tracemalloc.start()
+    try:
+        assert dependencies_of("a.py", f"# /// script\n# {content}\n# ///\n") == (expected,)
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("line", ["# /// a\n", "# /// script\n", "# ///\n", "#\n"])
+def test_lines_are_read_once(line: str) -> None:
+    """However many of them could begin or end a block."""
+    began_s = time.process_time()
+    assert dependencies_of("a.py", line * 30_000) == ()
+    assert time.process_time() - began_s < 1

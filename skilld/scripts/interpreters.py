@@ -16,7 +16,7 @@ import posixpath
 import re
 import shlex
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 # Names that are the same program's.
@@ -25,8 +25,11 @@ _ALIASES = {"python": "python3", "nodejs": "node"}
 _SHELLS = frozenset({"sh", "bash", "dash"})
 _LONGEST_LINE = 256
 
-# PEP 723's own expression.
-_METADATA = re.compile(r"(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
+# A block's first line and its last one.
+_OPENING = re.compile(r"# /// ([a-zA-Z0-9-]+)")
+_CLOSING = "# ///"
+# What is read of untrusted metadata: a key of n parts costs tomllib n * n / 2 words. Dots are in versions, too.
+_METADATA_CHARS, _DOTS_A_LINE = 8_192, 256
 
 
 @dataclass(frozen=True)
@@ -88,21 +91,44 @@ def dependencies_of(script: str, text: str) -> tuple[str, ...]:
     """
     The dependencies that a Python script declares in a ``# /// script`` block; empty without one.
 
-    A block that is no TOML counts as one that depends on something unknown, for nobody can tell.
+    A block that cannot be read counts as one that depends on something unknown, for nobody can tell.
     """
     if posixpath.splitext(script)[1].lower() not in (".py", ""):
         return ()
-    for match in _METADATA.finditer(text.replace("\r\n", "\n")):
-        if match["type"] != "script":
-            continue
-        lines = match["content"].splitlines(keepends=True)
-        content = "".join(line[2:] if line.startswith("# ") else line[1:] for line in lines)
-        try:
-            named = tomllib.loads(content).get("dependencies", [])
-        except tomllib.TOMLDecodeError:
-            return ("(its metadata is not TOML)",)
+    blocks = [content for kind, content in _metadata(text.replace("\r\n", "\n").split("\n")) if kind == "script"]
+    if not blocks:
+        return ()
+    if len(blocks) > 1:
+        return ("(it has several blocks of metadata)",)
+    (lines,) = blocks
+    if sum(map(len, lines)) > _METADATA_CHARS or any(line.count(".") > _DOTS_A_LINE for line in lines):
+        return ("(its metadata is too long)",)
+    try:
+        named = tomllib.loads("\n".join(line[2:] for line in lines) + "\n").get("dependencies", [])
+        # Within, too: a number may be too long to be written, and a list too deep.
         return tuple(map(str, named)) if isinstance(named, list) else ("(its dependencies are no list)",)
-    return ()
+    except (ValueError, RecursionError):
+        return ("(its metadata is not TOML)",)
+
+
+def _metadata(lines: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
+    """
+    The type and the comments of each block.
+
+    PEP 723's expression, in one pass: of lines of comments without a gap, the block begins at the first line that can
+    begin one, and ends at the last that can end it.
+    """
+    kind, begin, end = "", 0, 0
+    for number, line in enumerate((*lines, "")):
+        if line != "#" and not line.startswith("# "):
+            if end:
+                yield kind, lines[begin:end]
+            kind, end = "", 0
+        elif not kind:
+            opening = _OPENING.fullmatch(line)
+            kind, begin = (opening[1], number + 1) if opening else ("", 0)
+        elif line == _CLOSING and number > begin:
+            end = number
 
 
 def _name(program: str) -> str:
