@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from pathlib import Path
 
@@ -82,6 +83,36 @@ async def test_no_option_can_be_smuggled_in(tmp_path: Path) -> None:
         await run_script(tmp_path, "exit 0\n", A="x\0--bind\0/\0/host")
     with pytest.raises(SetupFailed):
         await run_script(tmp_path, "exit 0\n", "a\0b")
+
+
+@needs_bubblewrap
+async def test_who_goes_away_during_the_set_up_leaves_no_process(tmp_path: Path) -> None:
+    """Whenever that is: the sandbox's first process waits for its limits, and nothing but its end ends it."""
+
+    async def cancelled(number: int) -> None:
+        running = asyncio.ensure_future(run_script(tmp_path, f"sleep 60 # {number}\n"))
+        # From before bubblewrap's own first step to about when the script runs.
+        await asyncio.wait({running}, timeout=number % 25 / 2_000)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+    for first in range(0, 100, 4):
+        await asyncio.gather(*map(cancelled, range(first, first + 4)))
+    # The kernel takes a moment to end what is killed.
+    async with asyncio.timeout(20):
+        while started_in(tmp_path):
+            await asyncio.sleep(0.01)
+
+
+def started_in(directory: Path) -> list[str]:
+    """The processes of sandboxes that have a skill directory open."""
+    found = []
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            if link.parts[2] != str(os.getpid()) and os.readlink(link) == str(directory):
+                found.append(link.parts[2])
+    return found
 
 
 @needs_bubblewrap

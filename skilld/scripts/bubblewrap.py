@@ -33,6 +33,7 @@ from skilld.scripts.memfile import memory_file
 from skilld.scripts.plan import INNER_GID, INNER_UID, Mount, Plan
 from skilld.scripts.processes import descendants
 from skilld.scripts.readiness import readable
+from skilld.scripts.runner import to_the_end
 from skilld.scripts.seccomp import Filter, assemble
 from skilld.scripts.started import SetupFailed, Stdio
 
@@ -125,6 +126,7 @@ class Bubblewrap:
         self._inner_pid: int | None = None
         self._exit_code: int | None = None
         self._status = bytearray()
+        self._made_until_s = asyncio.get_running_loop().time() + SETUP_TIMEOUT_S
 
     @property
     def pid(self) -> int:
@@ -137,9 +139,7 @@ class Bubblewrap:
     async def begin(self) -> None:
         """Wait until the sandbox is made, limit it, and let the script run. Raises SetupFailed."""
         try:
-            async with asyncio.timeout(SETUP_TIMEOUT_S):
-                while self._inner_pid is None and await self._read_status():
-                    pass
+            await self._know_inner()
         except TimeoutError:
             raise SetupFailed(f"bwrap did not make the sandbox within {SETUP_TIMEOUT_S:g} s") from None
         if self._inner_pid is None:
@@ -178,10 +178,16 @@ class Bubblewrap:
                     os.kill(pid, signal.SIGTERM)
 
     def kill(self) -> None:
-        # bwrap's end is that of the namespace's first process, and with it all others are killed by the kernel.
+        # The end of the namespace's first process is that of all others, by the kernel. It dies with bwrap only from
+        # when it has asked for that: a moment earlier it waits for bwrap, and would wait for ever.
+        if self._inner_pid is not None and self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._inner_pid, signal.SIGKILL)
         self._process.kill()
 
     async def close(self) -> None:
+        with contextlib.suppress(OSError):
+            await self._know_inner()
         self.kill()
         self._unblock()
         with contextlib.suppress(OSError):
@@ -191,6 +197,12 @@ class Bubblewrap:
         if self._status_fd >= 0:
             os.close(self._status_fd)
             self._status_fd = -1
+
+    async def _know_inner(self) -> None:
+        """Wait until the sandbox's first process is known, or bwrap has ended. Raises TimeoutError."""
+        async with asyncio.timeout_at(self._made_until_s):
+            while self._inner_pid is None and await self._read_status():
+                pass
 
     async def _reap(self) -> None:
         """Wait for bwrap itself; the end of its status pipe said that it ends."""
@@ -286,7 +298,7 @@ async def start(program: str, plan: Plan, stdio: Stdio, skill_fd: int, group: Gr
     try:
         await started.begin()
     except BaseException:
-        await started.close()
+        await to_the_end(started.close())
         raise
     return started
 
