@@ -250,23 +250,24 @@ async def _reload_when_told(
         await hangup.wait()
         hangup.clear()
         systemd.notify(os.environ, f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
-        _reload(read, services, server, address)
+        await _reload(read, services, server, address)
         # Who reloads before the first scan has ended is not ready yet.
         await services.watcher.ready.wait()
         await services.watcher.rescanner.drain(held_back=False)
         systemd.notify(os.environ, "READY=1")
 
 
-def _reload(read: Callable[[], Effective], services: Services, server: Server, address: str) -> None:
+async def _reload(read: Callable[[], Effective], services: Services, server: Server, address: str) -> None:
     """Read the configuration again and scan everything; a mistake in it changes nothing."""
     old = services.settings
     try:
-        new = read().config
+        new, kept = _keep_fixed(read().config, old)
+        # What scripts are shown stays, but roots and the workspace may have moved there.
+        await asyncio.to_thread(check_settings, new)
         policy = _policy(new, address)
     except (ConfigError, OSError) as exc:
         log.error("the configuration stays as it is: %s", exc)
-        new, policy = old, server.policy
-    new, kept = _keep_fixed(new, old)
+        new, kept, policy = old, [], server.policy
     if kept:
         log.warning("a new value of %s takes effect at the next start", ", ".join(kept))
     logging.getLogger().setLevel(new.log.level.upper())

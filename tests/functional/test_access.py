@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -178,3 +179,22 @@ def test_a_reload_takes_other_limits(open_daemon: Daemon, config: Path) -> None:
     assert "a new value of limits.depth, log.format takes effect at the next start" in open_daemon.log_path.read_text()
     assert "session_id" in open_daemon.call("factory.start")
     assert open_daemon.error("factory.start")["data"]["reason"] == "busy"
+
+
+def test_a_reload_shows_scripts_no_root(config: Path, root: Path, short_dir: Path) -> None:
+    """A root below what scripts are shown is refused, and all that came with it."""
+    # Elsewhere, for scripts have a /tmp of their own.
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as shown:
+        new = os.path.join(shown, "root")
+        os.mkdir(new)
+        rest = f"execution: {{extra_ro: ['{shown}']}}\n"
+        config.write_text(f"skills_dir: {root}\n{rest}")
+        daemon = Daemon([], short_dir, config=config)
+        try:
+            config.write_text(f"skills_dir: {new}\n{rest}")
+            daemon.process.send_signal(signal.SIGHUP)
+            wait_for_reloads(daemon, 1)
+            assert [one["path"] for one in daemon.call("skilld.status")["roots"]] == [str(root)]
+            assert f"execution.extra_ro: '{shown}' would show {new}" in daemon.log_path.read_text()
+        finally:
+            assert daemon.stop() == 0
