@@ -1,8 +1,9 @@
 """
-Who may run a script now: a bounded number at a time, the clients that wait in turns.
+Who may run a script now: a bounded number at a time, the users that wait in turns, and the processes of each in turns.
 
-Where the waiting room is full, a client that waits less than others takes the place of the last one that the greediest
-client put there, so that nobody can keep others out by asking often.
+Where the waiting room is full, a user who waits less than others takes the place of the last one that the greediest
+user put there, so that nobody can keep others out by asking often, or by many processes. So do the processes of a user
+among themselves.
 
 Owns: the number of runs, and those who wait.
 
@@ -13,13 +14,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections import deque
 from collections.abc import AsyncIterator, Hashable
+from dataclasses import dataclass
 
 from skilld.errors import Busy, ShuttingDown
 
+_Clients = dict[Hashable, deque[asyncio.Future[None]]]
+
 # What a caller who is sent away is told to wait.
 RETRY_AFTER_S = 1.0
+
+
+@dataclass(frozen=True)
+class Client:
+    """A process of a user."""
+
+    uid: int
+    pid: int
+
+    def __str__(self) -> str:
+        return f"uid {self.uid}, pid {self.pid}"
 
 
 class FairQueue:
@@ -35,20 +51,23 @@ class FairQueue:
         # settings
         self._max_running = max_running
         self._max_waiting = max_waiting
-        # state: the first client in the dictionary has the next turn
+        # state: the first user in the dictionary has the next turn, and of the user's clients the first
         self.running = 0
-        self._waiting: dict[Hashable, deque[asyncio.Future[None]]] = {}
+        self._waiting: dict[Hashable, _Clients] = {}
         self._is_closed = False
 
     @property
     def waiting(self) -> int:
         """How many wait."""
-        return sum(map(len, self._waiting.values()))
+        return sum(map(_places, self._waiting.values()))
 
     @contextlib.asynccontextmanager
     async def turn(self, client: Hashable) -> AsyncIterator[None]:
         """
         Wait for a turn and have it for as long as the context lasts.
+
+        Args:
+            client: A :class:`Client`; anything else is a user of its own.
 
         Raises:
             Busy: Too many wait.
@@ -69,8 +88,8 @@ class FairQueue:
     def close(self) -> None:
         """Give no more turns; who waits is told so. Idempotent."""
         self._is_closed = True
-        for queue in self._waiting.values():
-            for place in queue:
+        for clients in self._waiting.values():
+            for place in itertools.chain(*clients.values()):
                 if not place.done():
                     place.set_exception(ShuttingDown())
         self._waiting.clear()
@@ -79,7 +98,7 @@ class FairQueue:
         if self.waiting >= self._max_waiting:
             self._make_room_for(client)
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(client, deque()).append(place)
+        self._waiting.setdefault(_user(client), {}).setdefault(client, deque()).append(place)
         try:
             await place
         except BaseException:
@@ -92,30 +111,54 @@ class FairQueue:
             raise
 
     def _make_room_for(self, client: Hashable) -> None:
-        greediest = max(self._waiting, key=lambda one: len(self._waiting[one]), default=None)
-        own = len(self._waiting.get(client, ()))
-        if greediest is None or len(self._waiting[greediest]) <= own + 1:
+        own = self._waiting.get(_user(client), {})
+        user = max(self._waiting, key=lambda one: _places(self._waiting[one]), default=None)
+        if user is None:
             raise self._refusal()
-        self._waiting[greediest].pop().set_exception(self._refusal())
+        clients = self._waiting[user]
+        if _places(clients) <= _places(own) + 1:
+            # No other user has more: it is between the processes of this one.
+            clients = own
+            if max(map(len, own.values()), default=0) <= len(own.get(client, ())) + 1:
+                raise self._refusal()
+        # The latest of those that wait as often.
+        greediest = max(reversed(clients), key=lambda one: len(clients[one]))
+        place = clients[greediest][-1]
+        self._leave(greediest, place)
+        if not place.done():
+            place.set_exception(self._refusal())
 
     def _refusal(self) -> Busy:
         return Busy(f"{self.waiting} runs of scripts wait already (execution.max_queued)", RETRY_AFTER_S)
 
     def _leave(self, client: Hashable, place: asyncio.Future[None]) -> None:
-        queue = self._waiting.get(client)
-        if queue is not None:
-            with contextlib.suppress(ValueError):
-                queue.remove(place)
-            if not queue:
-                del self._waiting[client]
+        clients = self._waiting.get(_user(client), {})
+        with contextlib.suppress(KeyError, ValueError):
+            clients[client].remove(place)
+            if not clients[client]:
+                del clients[client]
+            if not clients:
+                del self._waiting[_user(client)]
 
     def _admit(self) -> None:
         while self.running < self._max_running and self._waiting:
-            client, queue = next(iter(self._waiting.items()))
+            user, clients = next(iter(self._waiting.items()))
+            client, queue = next(iter(clients.items()))
             place = queue.popleft()
-            del self._waiting[client]
+            # At the end of the round, the client's and the user's.
+            del clients[client], self._waiting[user]
             if queue:
-                self._waiting[client] = queue  # at the end of the round
+                clients[client] = queue
+            if clients:
+                self._waiting[user] = clients
             if not place.done():
                 self.running += 1
                 place.set_result(None)
+
+
+def _user(client: Hashable) -> Hashable:
+    return client.uid if isinstance(client, Client) else client
+
+
+def _places(clients: _Clients) -> int:
+    return sum(map(len, clients.values()))

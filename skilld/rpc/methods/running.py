@@ -33,6 +33,7 @@ from skilld.rpc.methods.tee import TEE_ERRORS
 from skilld.rpc.params import Param, array_of, base64_text, boolean, integer, mapping_of, record, text, text_or
 from skilld.scripts.capture import TextChunks
 from skilld.scripts.executor import Wish
+from skilld.scripts.fairqueue import Client
 from skilld.scripts.opening import OpenScript, Stale, open_script
 from skilld.scripts.outcome import Outcome
 from skilld.scripts.plan import VARIABLES
@@ -117,7 +118,7 @@ async def _execute(
         if explain:
             return {"plan": (await services.executor.explain(opened, wish)).to_json()}
         on_output, finish = _streaming(context) if stream else (None, None)
-        client = f"uid {context.peer.uid}, pid {context.peer.pid}"
+        client = Client(context.peer.uid, context.peer.pid)
         outcome = await services.executor.run(opened, wish, client=client, exact=signs, on_output=on_output)
         if finish is not None:
             await finish()
