@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from skilld.scripts.scratch import remove_left_over, scratch
+from skilld.scripts.canary import prove
+from skilld.scripts.plan import Target
+from skilld.scripts.runner import Bounds, Ended
+from skilld.scripts.scratch import CANARY, fresh_directory, remove_left_over, scratch
+from skilld.scripts.started import SetupFailed
 from tests.isolation import as_nobody
 
 
@@ -71,7 +76,27 @@ def test_what_a_killed_daemon_left(base: Path) -> None:
     left = base / "skilld-run-left"
     (left / "work/a").mkdir(parents=True)
     (base / "skilld-run-file").write_text("")
-    with scratch() as place:
+    canary = base / "skilld-canary-left"
+    (canary / "skill").mkdir(parents=True)
+    (canary / "secret").write_text("secret")
+    (canary / "link").symlink_to(base / "skilld-run-file")
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(str(canary / "s"))
+    with scratch() as place, fresh_directory(CANARY) as directory:
         remove_left_over()
         assert os.path.isdir(place.work_dir)
-        assert sorted(os.listdir(base)) == sorted([Path(place.work_dir).parent.name, "skilld-run-file"])
+        expected = [Path(place.work_dir).parent.name, Path(directory).name, "skilld-run-file"]
+        assert sorted(os.listdir(base)) == sorted(expected)
+
+
+async def test_the_canary_s_directory_is_one_of_them(base: Path) -> None:
+    """It is in use while the canary is, and gone afterwards."""
+
+    async def run(target: Target, skill_dir: str, bounds: Bounds, shown: tuple[str, ...]) -> Ended:
+        remove_left_over()
+        assert os.path.isdir(skill_dir)
+        assert os.listdir(base) == [Path(skill_dir).parent.name]
+        raise SetupFailed("seen")
+
+    assert (await prove(run, 1 << 28)).reason == "seen"
+    assert os.listdir(base) == []

@@ -19,7 +19,6 @@ import os
 import secrets
 import socket
 import sys
-import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from typing import Any
 from skilld.scripts import probe
 from skilld.scripts.plan import VARIABLES, Target
 from skilld.scripts.runner import Bounds, Ended
+from skilld.scripts.scratch import CANARY, fresh_directory
 from skilld.scripts.started import SetupFailed
 
 TIMEOUT_S = 20.0
@@ -109,13 +109,13 @@ def judge(outside: Mapping[str, bool], ended: Ended) -> Verdict:
 def _targets() -> Iterator[tuple[dict[str, Any], str]]:
     """What the attacks are aimed at, and the directory of a skill to run them in."""
     with contextlib.ExitStack() as stack:
-        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="skilld-canary-"))
+        directory = stack.enter_context(fresh_directory(CANARY))
         skill_dir = f"{directory}/skill"
         os.mkdir(skill_dir)
         secret, path = f"{directory}/secret", f"{directory}/s"
         with open(os.open(secret, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
             file.write("secret")
-        abstract = f"skilld-canary-{secrets.token_hex(8)}"
+        abstract = f"{CANARY}{secrets.token_hex(8)}"
         listeners = [
             (socket.AF_UNIX, socket.SOCK_STREAM, path),
             (socket.AF_UNIX, socket.SOCK_DGRAM, f"{path}.dgram"),

@@ -1,5 +1,5 @@
 """
-Fresh directories on the disk for a run that has no file system of its own, and their removal.
+Fresh directories on the disk, for a run that has no file system of its own and for the canary, and their removal.
 
 A script may leave anything there: links, directories a thousand deep, directories that nobody may enter. Nothing of it
 is followed, and all of it goes.
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from skilld.skills import tree
 
-_PREFIX = "skilld-run-"
+_RUN, CANARY = "skilld-run-", "skilld-canary-"
 _PARTS = ("work", "tmp")
 
 
@@ -49,16 +49,28 @@ class Scratch:
 @contextlib.contextmanager
 def scratch() -> Iterator[Scratch]:
     """Make a run's directories for as long as the context lasts. Blocks on the disk at its end."""
-    path = tempfile.mkdtemp(prefix=_PREFIX)
+    with fresh_directory(_RUN) as path, contextlib.ExitStack() as stack:
+        for part in _PARTS:
+            os.mkdir(f"{path}/{part}", 0o700)
+        work_dir, tmp_dir = (f"{path}/{part}" for part in _PARTS)
+        yield Scratch(work_dir, tmp_dir, _open(work_dir, stack), _open(tmp_dir, stack))
+
+
+@contextlib.contextmanager
+def fresh_directory(prefix: str) -> Iterator[str]:
+    """
+    Make a directory for as long as the context lasts, and yield its path; a daemon that is killed leaves it behind.
+
+    Args:
+        prefix: Of its name; one that :func:`remove_left_over` knows.
+    """
+    path = tempfile.mkdtemp(prefix=prefix)
     with contextlib.ExitStack() as stack:
         directory_fd = _open(path, stack)
         with contextlib.suppress(OSError):
             fcntl.flock(directory_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         stack.callback(_remove, path, directory_fd)
-        for part in _PARTS:
-            os.mkdir(f"{path}/{part}", 0o700)
-        work_dir, tmp_dir = (f"{path}/{part}" for part in _PARTS)
-        yield Scratch(work_dir, tmp_dir, _open(work_dir, stack), _open(tmp_dir, stack))
+        yield path
 
 
 def remove_left_over() -> None:
@@ -66,7 +78,7 @@ def remove_left_over() -> None:
     base = tempfile.gettempdir()
     names: list[str] = []
     with contextlib.suppress(OSError):
-        names = [name for name in os.listdir(base) if name.startswith(_PREFIX)]
+        names = [name for name in os.listdir(base) if name.startswith((_RUN, CANARY))]
     for name in names:
         path = f"{base}/{name}"
         with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
@@ -83,10 +95,13 @@ def _open(path: str, stack: contextlib.ExitStack) -> int:
 
 
 def _remove(path: str, directory_fd: int) -> None:
-    """Remove a run's directory with all below, whatever the modes and the depth."""
+    """Remove a directory with all below, whatever the modes and the depth."""
     pending = os.listdir(directory_fd)
     while pending:
         name = pending.pop()
+        if not _is_dir(directory_fd, name):
+            os.unlink(name, dir_fd=directory_fd)
+            continue
         os.chmod(name, 0o700, dir_fd=directory_fd)
         with tree.opened(os.fsencode(name), directory_fd) as below:
             for child in os.listdir(below):
