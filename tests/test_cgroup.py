@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import secrets
 import subprocess
@@ -78,6 +79,50 @@ def test_the_daemon_makes_room(delegated: Path) -> None:
     (delegated / "run-left").mkdir()
     assert taken().path == delegation.path == str(delegated)
     assert not (delegated / "run-left").exists()
+
+
+def test_what_a_killed_daemon_left_is_ended(delegated: Path) -> None:
+    """Its groups go, with the processes in them."""
+    taken()
+    left = delegated / "run-left"
+    left.mkdir()
+    sleeper = subprocess.Popen(["sleep", "60"])
+    (left / "cgroup.procs").write_text(str(sleeper.pid))
+    taken()
+    is_left = left.exists()
+    sleeper.kill()
+    sleeper.wait()
+    assert not is_left
+
+
+async def test_a_second_cancellation_leaves_no_group(delegated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The removal is waited for, however impatient the caller is."""
+    delegation = taken()
+    inside = asyncio.Event()
+
+    async def run() -> None:
+        async with delegation.group(()):
+            inside.set()
+            await asyncio.Event().wait()
+
+    real, tries = os.rmdir, 0
+
+    def busy(path: str) -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            running.cancel()
+            raise OSError(errno.EBUSY, "busy", path)
+        real(path)
+
+    running = asyncio.create_task(run())
+    await inside.wait()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rmdir", busy)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+    assert (list(delegated.glob("run-*")), tries) == ([], 3)
 
 
 def test_what_is_not_delegated_is_left_alone(delegated: Path) -> None:

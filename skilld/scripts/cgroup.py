@@ -21,7 +21,10 @@ import logging
 import os
 import re
 import secrets
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+
+from skilld.scripts.runner import to_the_end
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +71,7 @@ class Delegation:
             finally:
                 group.close()
         finally:
-            await _remove(path)
+            await to_the_end(_remove(path))
 
 
 class Group:
@@ -118,8 +121,7 @@ def take_delegation() -> Delegation | None:
         _write(f"{path}/cgroup.subtree_control", " ".join(f"+{name}" for name in controllers))
         for name in os.listdir(path):
             if name.startswith(_RUN):  # of a daemon that was killed
-                with contextlib.suppress(OSError):
-                    os.rmdir(f"{path}/{name}")
+                _remove_now(f"{path}/{name}")
     except OSError as exc:
         log.warning("the delegated cgroup is of no use: %s: %s", exc.filename, exc.strerror)
         return None
@@ -140,18 +142,36 @@ def _delegated_path() -> str | None:
 
 
 async def _remove(path: str) -> None:
+    """Kill what is in a group and remove it."""
+    for is_gone in _removal(path):
+        if is_gone:
+            return
+        await asyncio.sleep(_REMOVE_PAUSE_S)
+
+
+def _remove_now(path: str) -> None:
+    """As :func:`_remove`, but blocks."""
+    for is_gone in _removal(path):
+        if is_gone:
+            return
+        time.sleep(_REMOVE_PAUSE_S)
+
+
+def _removal(path: str) -> Iterator[bool]:
+    """Kill what is in a group, and try to remove it; yield whether it is gone, and try again."""
     with contextlib.suppress(OSError):
         _write(f"{path}/cgroup.kill", "1")
     for _ in range(_REMOVE_TRIES):
         try:
             os.rmdir(path)
-            return
         except FileNotFoundError:
-            return
+            pass
         except OSError as exc:
             if exc.errno != errno.EBUSY:
                 break
-        await asyncio.sleep(_REMOVE_PAUSE_S)
+            yield False
+            continue
+        yield True
     log.warning("the cgroup of a run cannot be removed: %s", path)
 
 
