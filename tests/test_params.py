@@ -99,10 +99,11 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("array", [1, 9], "item 1 must be a whole number from 0 to 5, not 9"),
     ("mapping", [], "must be an object of at most 2 members, not []"),
     ("mapping", {"": "x"}, "member '' must be text of at least 1 character, not ''"),
-    ("mapping", {"a": 5}, "member 'a' must be an object with the members base64, not 5"),
+    ("mapping", {"a": 5}, "member 'a' must be text or an object with the members base64, not 5"),
     ("content", {"base64": "A"}, "member 'base64' must be base64 of at most 3 bytes, not 'A'"),
     ("content", {"base64": "AAAAAAAA"}, "member 'base64' must be base64 of at most 3 bytes, not 'AAAAAAAA'"),
-    ("content", {"base64": "", "x": 1}, "must be an object with the members base64, not {'base64': '', 'x': 1}"),
+    ("content", {"x": 1}, "must be text or an object with the members base64, not {'x': 1}"),
+    ("content", 5, "must be text or an object with the members base64, not 5"),
     ("content", "longer", "must be text of at most 5 characters, not 'longer'"),
 ]  # fmt: skip
 

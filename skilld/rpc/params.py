@@ -330,7 +330,13 @@ def text_or(text_kind: Kind, other: Kind) -> Kind:
     """A text, or a value of another kind that is no text, such as ``text_or(text(), record(hex=...))``."""
 
     def check(value: Any) -> Any:
-        return (text_kind if isinstance(value, str) else other).check(value)
+        if isinstance(value, str):
+            return text_kind.check(value)
+        try:
+            return other.check(value)
+        except Refused as exc:
+            # What is wrong within a value of the other kind is no question of texts.
+            raise Refused(re.sub(r"\Amust be ", "must be text or ", str(exc))) from None
 
     def from_text(text: str) -> Any:
         return _json_or_text(text) if text.startswith("{") else text
