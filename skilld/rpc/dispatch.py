@@ -19,7 +19,7 @@ import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from jsonrpcserver import Error, Success
@@ -78,7 +78,8 @@ class Context(Generic[ServicesT]):
     """
     What a handler gets beside its params.
 
-    ``connection`` and ``request_id`` are None over HTTP; ``hangup`` tells when the peer has gone.
+    ``connection`` and ``request_id`` are None over HTTP; ``hangup`` tells when the peer has gone. Nobody hears of what
+    comes of a request where ``is_notification``.
     """
 
     peer: Peer
@@ -86,6 +87,7 @@ class Context(Generic[ServicesT]):
     connection: Connection | None = None
     hangup: Hangup = field(default_factory=Hangup)
     request_id: Any = None
+    is_notification: bool = False
 
 
 @dataclass(frozen=True)
@@ -294,8 +296,12 @@ class Dispatcher:
         except MethodNotFound as exc:
             return None if "id" not in message else error_reply(exc, message["id"])
         if context.connection is not None:
-            request_id = None if request.id is NOID else request.id
-            context = Context(context.peer, context.services, context.connection, context.hangup, request_id)
+            is_notification = request.id is NOID
+            context = replace(
+                context,
+                request_id=None if is_notification else request.id,
+                is_notification=is_notification,
+            )
         _, result = await dispatch_request(self._handlers, context, request)
         if request.id is NOID:
             return None

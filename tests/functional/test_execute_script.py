@@ -219,6 +219,22 @@ def test_output_streams(running: Daemon, work: Path) -> None:
     assert "".join(one["data"] for one in params if one["stream"] == "stderr") == "\n" == result["stderr"]
 
 
+def test_a_notification_s_output_does_not_stream(running: Daemon, work: Path) -> None:
+    """It has no id to be told by; the script runs all the same."""
+    script(work, "hello.sh", "echo hello\n")
+    params = {"name": "demo", "script": "hello.sh", "stream": True}
+    with contextlib.closing(running.lines()) as lines:
+        notification = {"jsonrpc": "2.0", "method": "skills.execute_script", "params": params}
+        lines.send(json.dumps(notification).encode() + b"\n")
+        # A request whose id is null has one.
+        lines.send(json.dumps({**notification, "id": None}).encode() + b"\n")
+        received = [lines.receive() for _ in range(2)]
+        until(lambda: running.log_path.read_text().count("ran scripts/hello.sh") == 2)
+        assert "result" in lines.request("skilld.ping", {})
+        received += lines.notifications
+    assert [one["params"]["data"] for one in received if "params" in one] == ["hello\n"]
+
+
 def test_a_reader_that_is_slow_slows_the_script(running: Daemon, work: Path) -> None:
     """A flood that nobody reads stays with the script; the daemon does not grow."""
     script(work, "flood.py", "import sys\nfor _ in range(2_000): sys.stdout.write('x' * 100_000)\n")

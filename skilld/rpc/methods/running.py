@@ -117,7 +117,8 @@ async def _execute(
             raise Stale  # the receipt names a set of skills, and this one must be of it
         if explain:
             return {"plan": (await services.executor.explain(opened, wish)).to_json()}
-        on_output, finish = _streaming(context) if stream else (None, None)
+        # Without an id nobody could tell whose output it is.
+        on_output, finish = _streaming(context) if stream and not context.is_notification else (None, None)
         client = Client(context.peer.uid, context.peer.pid)
         outcome = await services.executor.run(opened, wish, client=client, exact=signs, on_output=on_output)
         if finish is not None:
