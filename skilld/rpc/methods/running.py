@@ -48,10 +48,16 @@ VARIABLES_COUNT, VARIABLES_BYTES = 64, 32 * KIB
 STDIN_BYTES = 8 * MIB
 PART_BYTES = 255
 
-# Variables that make an interpreter or the dynamic linker load something else, and those that are ours to set.
+# Variables that make an interpreter, the dynamic linker or a library that most programs hold load something else, and
+# those that are ours to set.
 _REFUSED = frozenset(
     {
         "GLIBC_TUNABLES",
+        "GCONV_PATH",
+        "LOCPATH",
+        "OPENSSL_CONF",
+        "OPENSSL_ENGINES",
+        "OPENSSL_MODULES",
         "BASH_ENV",
         "ENV",
         "SHELLOPTS",
