@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from dstack_simulator import secp256k1
 
+from skilld.scripts.capture import Capture
 from skilld.skills.digest import manifest, manifest_digest
 from skilld.tee.canonical import canonical_json
 from skilld.tee.checks import Check
@@ -69,6 +70,7 @@ async def signed(agent: Simulator, algorithm: str = "ed25519", statement: str = 
         "stderr": "",
         "encoding": {"stdout": "utf-8", "stderr": "utf-8"},
         "truncated": {"stdout": False, "stderr": False},
+        "bytes": {"stdout": len(STDOUT), "stderr": 0},
         "exit_code": 0,
         "timed_out": False,
         "receipt": receipt,
@@ -179,6 +181,30 @@ def another_key(run: Run) -> None:
     receipt["signature_chain"][0] = receipt["signature"]
 
 
+def cut(run: Run, text: str, count: int) -> None:
+    run["truncated"]["stdout"] = True
+    run["stdout"], run["bytes"]["stdout"] = text, count
+
+
+def cut_of_nothing(run: Run) -> None:
+    cut(run, "a rep\n[... 0 bytes cut ...]\nort\n", 9)
+
+
+def cut_of_another_size(run: Run) -> None:
+    cut(run, "a\n[... 5 bytes cut ...]\n[... 7 bytes cut ...]\nt", 13)
+
+
+def cut_base64(run: Run) -> None:
+    cut(run, base64.b64encode(STDOUT).decode(), 9)
+    run["encoding"]["stdout"] = "base64"
+
+
+def forged_errors(run: Run) -> None:
+    cut(run, "a \n[... 5 bytes cut ...]\nt\n", 9)
+    run["stderr"] = "\n"
+    run["bytes"]["stderr"] = 1
+
+
 WRONG_SIGNATURE = "it is not that of public_key over this statement"
 TAMPERINGS: list[tuple[str, Callable[[Run], None], str, str]] = [
     ("skill", lambda r: _restate(r, skill="other"), "signature", WRONG_SIGNATURE),
@@ -186,9 +212,24 @@ TAMPERINGS: list[tuple[str, Callable[[Run], None], str, str]] = [
     ("exit code", lambda r: r.update(exit_code=1), "result", "its exit_code is 1, the statement's 0"),
     ("exit code's type", lambda r: r.update(exit_code=False), "result", "its exit_code is False"),
     ("timed out", lambda r: r.update(timed_out=True), "result", "its timed_out is True"),
+    ("exit code, deep", lambda r: r.update(exit_code=[1]), "result", "its exit_code is of the type list"),
     ("output", lambda r: r.update(stdout="a rep0rt\n"), "result", "its stdout is not the one that the statement names"),
-    ("errors", lambda r: r.update(stderr="x"), "result", "its stderr is not the one"),
-    ("encoding", lambda r: r.update(encoding={"stdout": "base64"}), "result", "its stdout cannot be read"),
+    ("errors", lambda r: r.update(stderr="x", bytes={"stdout": 9, "stderr": 1}), "result", "its stderr is not the one"),
+    ("output, no text", lambda r: r.update(stdout=None), "result", "its stdout cannot be read: it is no text"),
+    ("output, half a character", lambda r: r.update(stdout="\ud800"), "result", "its stdout cannot be read"),
+    ("encoding", lambda r: r["encoding"].update(stdout="base64"), "result", "its stdout cannot be read"),
+    ("encoding, another", lambda r: r["encoding"].update(stdout="utf-7"), "result", "encoding is neither utf-8 nor"),
+    ("no encoding", lambda r: r.pop("encoding"), "result", "encoding is neither utf-8 nor"),
+    ("no flag", lambda r: r.pop("truncated"), "result", "whether it is truncated, or how many bytes it has"),
+    ("flag, no boolean", lambda r: r["truncated"].update(stdout=1), "result", "whether it is truncated"),
+    ("flags, no object", lambda r: r.update(truncated=True), "result", "whether it is truncated"),
+    ("size", lambda r: r["bytes"].update(stdout=8), "result", "it has not 8 bytes"),
+    ("size, no number", lambda r: r["bytes"].update(stdout=9.0), "result", "truncated, or how many bytes"),
+    ("whole, said to be cut", lambda r: r["truncated"].update(stdout=True), "result", "cannot be what is left of 9"),
+    ("cut, nothing missing", cut_of_nothing, "result", "it cannot be what is left of 9 bytes"),
+    ("cut, another size", cut_of_another_size, "result", "it cannot be what is left of 13 bytes"),
+    ("cut, base64 of more", cut_base64, "result", "it cannot be what is left of 9 bytes"),
+    ("forged and cut, errors forged", forged_errors, "result", "its stderr is not the one"),
     ("signature", both_signatures, "signature", WRONG_SIGNATURE),
     ("signature's size", lambda r: r["receipt"].update(signature="00"), "signature", WRONG_SIGNATURE),
     ("signature, not in the chain", lambda r: r["receipt"].update(signature="00" * 64), "chain", "its first link is"),
@@ -203,6 +244,7 @@ TAMPERINGS: list[tuple[str, Callable[[Run], None], str, str]] = [
     ("KMS's link, no key", lambda r: _break_link(r, 2), "kms-root", "the chain's third link"),
     ("chain too short", lambda r: r["receipt"]["signature_chain"].pop(), "document", "signature_chain is no list of 3"),
     ("no hexadecimal", lambda r: r["receipt"]["signature_chain"].__setitem__(1, "xy"), "document", "no list of 3"),
+    ("receipt's member", lambda r: r["receipt"].update(stdout="x"), "document", "members that no receipt has"),
     ("member", lambda r: r["receipt"].pop("public_key"), "document", "'public_key' is missing"),
     ("blank", lambda r: r["receipt"].update(statement=STATEMENT + " "), "statement", "is no canonical JSON"),
     ("schema", lambda r: _restate(r, schema="skilld.receipt.v2"), "statement", "is no statement of skilld.receipt.v1"),
@@ -281,16 +323,30 @@ async def test_a_key_without_kms_proves_nothing() -> None:
     assert outcomes(found)["signature"] == "ok"
 
 
-def test_output_that_was_cut_off_is_not_compared(agent: Simulator, run: Run) -> None:
-    """The statement's digest is of all bytes; base64 is decoded first."""
-    run["truncated"] = {"stdout": True}
-    run["stdout"] = "a r"
+@pytest.mark.parametrize(
+    "content",
+    [b"line\n" * 100, "\u00fc\u20ac".encode() * 100, b"\xff" * 99, b"\n[... 3 bytes cut ...]\n" * 9],
+    ids=["ascii", "utf-8", "base64", "such lines"],
+)
+@pytest.mark.parametrize("limit_bytes", [0, 1, 21, 22, 90])
+async def test_output_that_was_cut_off_is_not_compared(
+    agent: Simulator, run: Run, content: bytes, limit_bytes: int
+) -> None:
+    """The statement's digest is of all bytes, so that what is left may be anything: nothing is proved."""
+    capture = Capture(limit_bytes)
+    capture.add(content)
+    captured = capture.result()
+    text, run["encoding"]["stdout"] = captured.to_json()
+    cut(run, text, captured.bytes_count)
     found = check_receipt(run["receipt"], run, everything(agent)).checks
     assert [(c.outcome, c.detail) for c in found if c.name == "result"] == [
-        ("note", "its stdout is cut off and cannot be compared"),
-        ("ok", "exit code and output are those of the statement"),
+        ("unchecked", "its stdout is cut off, so that nothing says whether what is left is what was written")
     ]
-    run |= {"truncated": {}, "stdout": base64.b64encode(STDOUT).decode(), "encoding": {"stdout": "base64"}}
+
+
+def test_output_in_base64_is_compared(agent: Simulator, run: Run) -> None:
+    """It is decoded first."""
+    run["stdout"], run["encoding"]["stdout"] = base64.b64encode(STDOUT).decode(), "base64"
     assert outcomes(check_receipt(run["receipt"], run, everything(agent)).checks)["result"] == "ok"
 
 

@@ -91,7 +91,11 @@ def result(agent: Simulator, skills: Path) -> Any:
         finally:
             await tee.close()
 
-    return {"stdout": "", "stderr": "", "exit_code": 0, "timed_out": False, "receipt": asyncio.run(sign())}
+    return {
+        "stdout": "", "stderr": "", "exit_code": 0, "timed_out": False,
+        "encoding": {"stdout": "utf-8", "stderr": "utf-8"}, "truncated": {"stdout": False, "stderr": False},
+        "bytes": {"stdout": 0, "stderr": 0}, "receipt": asyncio.run(sign()),
+    }  # fmt: skip
 
 
 def of_machine(agent: Simulator) -> list[str]:
@@ -148,9 +152,7 @@ def test_several_roots_are_one_set(verify: Verify, attestation: Any, skills: Pat
 
 def test_a_receipt_of_ones_own_skills_is_verified(agent: Simulator, verify: Verify, result: Any, skills: Path) -> None:
     """With the app and its KMS; a bare receipt, too."""
-    known = [
-        "--expect-app-id", agent.machine.app_id.hex(), "--kms-root", secp256k1.public_key(agent.machine.kms_root).hex(),
-    ]  # fmt: skip
+    known = of_app(agent)
     for document in (result, result["receipt"]):
         code, printed = verify(document, "--skills-dir", skills, *known)
         assert code == 0, printed
@@ -162,6 +164,34 @@ def test_a_receipt_of_ones_own_skills_is_verified(agent: Simulator, verify: Veri
     code, printed = verify(result, *known)
     assert code == 1
     assert printed.splitlines()[-1] == "refused: result"
+
+
+def of_app(agent: Simulator) -> list[str]:
+    """Options for the app and its KMS."""
+    root = secp256k1.public_key(agent.machine.kms_root)
+    return ["--expect-app-id", agent.machine.app_id.hex(), "--kms-root", root.hex()]
+
+
+def test_output_that_is_said_to_be_cut_off_is_never_verified(agent: Simulator, verify: Verify, result: Any) -> None:
+    """Whoever forges it can say so, too; whoever has a cut result accepts that."""
+    result["stdout"] = "EVERYTHING IS FORGED"
+    result["truncated"]["stdout"] = True
+    code, printed = verify(result, *of_app(agent))
+    assert (code, printed.splitlines()[-1]) == (1, "refused: result")
+    result["stdout"] += "\n[... 9 bytes cut ...]\n"
+    result["bytes"]["stdout"] = 29
+    code, printed = verify(result, *of_app(agent))
+    assert (code, printed.splitlines()[-1]) == (1, "not proved: result")
+    assert "verified" not in printed
+    code, printed = verify(result, *of_app(agent), "--accept", "result")
+    assert code == 0
+    assert "verified" not in printed
+
+
+def test_a_result_in_the_guise_of_a_bare_receipt_is_refused(agent: Simulator, verify: Verify, result: Any) -> None:
+    """Nothing would compare it."""
+    code, printed = verify({"stdout": "FORGED", **result["receipt"]}, *of_app(agent))
+    assert (code, printed.splitlines()[-1]) == (1, "refused: document")
 
 
 def test_machines_get_json(verify: Verify, result: Any) -> None:

@@ -25,7 +25,7 @@ from skilld.tee.receipt_checks import OwnSkills, check_receipt
 from skilld.tee.vendor import Platform, check_vendor_signature
 
 # What may be missing from a proof without the proof being wrong; whoever accepts that says so.
-ACCEPTABLE = ("vendor-signature", "tcb-status", "os-image", "app", "quote", "skill-digests", "kms-root")
+ACCEPTABLE = ("vendor-signature", "tcb-status", "os-image", "app", "quote", "skill-digests", "kms-root", "result")
 
 _MARKS = {"ok": "ok", "failed": "FAILED", "unchecked": "unchecked", "note": "-"}
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -36,6 +37,13 @@ _MEMBERS: Mapping[str, tuple[type, ...]] = {
     "exit_code": (int,),
     "timed_out": (bool,),
 }
+
+_RECEIPT_MEMBERS = frozenset({"statement", "signature", "algorithm", "public_key", "signature_chain"})
+
+# What a result says of its streams.
+_STREAM_GROUPS = ("encoding", "truncated", "bytes")
+# The line in a stream's text for what was cut out; its last line feed may be the next one's first.
+_CUT = re.compile(r"\n\[\.\.\. ([0-9]{1,18}) bytes cut \.\.\.\](?=\n)")
 
 
 @dataclass(frozen=True)
@@ -79,6 +87,10 @@ def check_receipt(receipt: Mapping[str, Any], run: Mapping[str, Any] | None, ask
             return found
     if not isinstance(chain, list) or len(chain) != CHAIN_LINKS or any(parse_hex(link) is None for link in chain):
         found.fail("document", f"the receipt's signature_chain is no list of {CHAIN_LINKS} hexadecimal texts")
+        return found
+    if receipt.keys() - _RECEIPT_MEMBERS:
+        # Such as a result that looks like a bare receipt, so that nobody compares it.
+        found.fail("document", "the receipt has members that no receipt has")
         return found
     statement = _check_statement(receipt["statement"], found)
     _check_signature(receipt, found)
@@ -191,20 +203,63 @@ def _check_run(statement: Mapping[str, Any], run: Mapping[str, Any], found: Find
     """Compare the statement with the result that it came with."""
     for name in ("exit_code", "timed_out"):
         if type(run.get(name)) is not type(statement[name]) or run[name] != statement[name]:
-            found.fail("result", f"its {name} is {run.get(name)!r}, the statement's {statement[name]!r}")
+            found.fail("result", f"its {name} is {_shown(run.get(name))}, the statement's {statement[name]!r}")
             return
+    cut: list[str] = []
     for name in ("stdout", "stderr"):
-        if _member(run, "truncated", name):
-            found.note("result", f"its {name} is cut off and cannot be compared")
-            continue
-        content = _decode(run.get(name), _member(run, "encoding", name))
-        if content is None:
-            found.fail("result", f"its {name} cannot be read")
+        try:
+            stream = _read_stream(run, name)
+        except ValueError as exc:
+            found.fail("result", f"its {name} cannot be read: {exc}")
             return
-        if hashlib.sha256(content).hexdigest() != statement[name]:
+        if stream.is_truncated:
+            cut.append(name)
+        elif hashlib.sha256(stream.content).hexdigest() != statement[name]:
             found.fail("result", f"its {name} is not the one that the statement names")
             return
-    found.ok("result", "exit code and output are those of the statement")
+    if cut:
+        found.unchecked(
+            "result",
+            f"its {' and '.join(cut)} is cut off, so that nothing says whether what is left is what was written",
+        )
+    else:
+        found.ok("result", "exit code and output are those of the statement")
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """A stream of a result; of one that is truncated, ``content`` has a line for what was cut out, or a gap."""
+
+    content: bytes
+    is_truncated: bool
+
+
+def _read_stream(run: Mapping[str, Any], name: str) -> _Stream:
+    """
+    Read a stream as strictly as skilld writes it: no other reader shall see something else in it.
+
+    Raises:
+        ValueError: It is not as skilld writes it; the text says why.
+    """
+    text, encoding, is_truncated, count = run.get(name), *(_member(run, group, name) for group in _STREAM_GROUPS)
+    if not isinstance(text, str):
+        raise ValueError("it is no text")
+    if encoding not in ("utf-8", "base64"):
+        raise ValueError("its encoding is neither utf-8 nor base64")
+    if type(is_truncated) is not bool or type(count) is not int:
+        raise ValueError("whether it is truncated, or how many bytes it has, is not said")
+    content = base64.b64decode(text, validate=True) if encoding == "base64" else text.encode()
+    if not is_truncated and count != len(content):
+        raise ValueError(f"it has not {count} bytes")
+    if is_truncated and count not in _sizes(text) and not (encoding == "base64" and len(content) < count):
+        raise ValueError(f"it cannot be what is left of {count} bytes")
+    return _Stream(content, is_truncated)
+
+
+def _sizes(text: str) -> set[int]:
+    """The sizes that a stream may have had before it was cut; the script may have written such a line, too."""
+    size = len(text.encode())
+    return {size - len(cut[0]) - 1 + int(cut[1]) for cut in _CUT.finditer(text) if int(cut[1])}
 
 
 def _member(run: Mapping[str, Any], group: str, name: str) -> Any:
@@ -212,13 +267,9 @@ def _member(run: Mapping[str, Any], group: str, name: str) -> Any:
     return value.get(name) if isinstance(value, Mapping) else None
 
 
-def _decode(text: Any, encoding: Any) -> bytes | None:
-    if not isinstance(text, str):
-        return None
-    try:
-        return base64.b64decode(text, validate=True) if encoding == "base64" else text.encode()
-    except ValueError:
-        return None
+def _shown(value: Any) -> str:
+    """A number, boolean or null as it is; of anything else, what it is."""
+    return repr(value) if isinstance(value, int | None) else f"of the type {type(value).__name__}"
 
 
 def _check_skills(statement: Mapping[str, Any], skills: OwnSkills, found: Findings) -> None:
