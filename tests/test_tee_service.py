@@ -193,21 +193,58 @@ async def test_a_call_that_only_reads_is_made_again_once(agent: Simulator, tee: 
 
 
 async def test_few_calls_are_in_flight(agent: Simulator, tee: Tee) -> None:
-    """A hundred at once are all answered, eight at a time; quotes, attestations and events one at a time."""
+    """A hundred at once are all answered, four at a time; quotes, attestations and events one at a time."""
     agent.fail("latency", seconds=0.01)
-    await asyncio.gather(*(tee.version() for _ in range(100)))
-    assert agent.peak("Version") == service.IN_FLIGHT_LIMIT
+    await asyncio.gather(*(tee.version() for _ in range(60)), *(tee.sign("ed25519", b"x") for _ in range(40)))
+    assert agent.peak("Version") == service.QUESTIONS_IN_FLIGHT_LIMIT
+    assert agent.peak("Sign") == service.IN_FLIGHT_LIMIT
     alone = [tee.quote(b"x"), tee.attest(b"x"), tee.emit_event("e", b"")]
     await asyncio.gather(*alone, tee.quote(b"y"), tee.attest(b"y"), tee.emit_event("f", b""))
     assert [agent.peak(rpc) for rpc in ("GetQuote", "Attest", "EmitEvent")] == [1, 1, 1]
 
 
-async def test_too_many_calls_are_refused(agent: Simulator, tee: Tee, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("rpc", "limit"),
+    [("Version", "QUESTIONS_PENDING_LIMIT"), ("Sign", "PENDING_LIMIT"), ("EmitEvent", "PENDING_LIMIT")],
+)
+async def test_too_many_calls_are_refused(
+    agent: Simulator, monkeypatch: pytest.MonkeyPatch, rpc: str, limit: str
+) -> None:
     """What waits is bounded, too."""
-    monkeypatch.setattr(service, "PENDING_LIMIT", 3)
-    agent.fail("latency", "Version", seconds=0.05)
-    results = await asyncio.gather(*(tee.version() for _ in range(5)), return_exceptions=True)
-    assert [type(result) for result in results] == [dict, dict, dict, Busy, Busy]
+    monkeypatch.setattr(service, limit, 3)
+    tee = Tee(agent.socket_path, PATIENCE_S)
+    agent.fail("latency", rpc, seconds=0.05)
+    results = await asyncio.gather(*(CALLS[rpc](tee) for _ in range(5)), return_exceptions=True)
+    assert [type(result) is Busy for result in results] == [False, False, False, True, True]
+    await tee.close()
+
+
+@pytest.mark.parametrize("rpc", ["Info", "Version", "Verify"])
+async def test_questions_keep_no_signature_waiting(agent: Simulator, tee: Tee, rpc: str) -> None:
+    """Whatever a peer may ask who may only read: whoever needs a signature, a quote or a key gets it."""
+    await tee.version()
+    agent.fail("hang", rpc)
+    asking = [asyncio.ensure_future(CALLS[rpc](tee)) for _ in range(24 * 64)]
+    await asyncio.to_thread(agent.wait_begun, rpc, agent.begun(rpc) + 1)
+    for other in ("Sign", "GetQuote", "Attest", "GetKey", "GetTlsKey", "EmitEvent"):
+        await CALLS[other](tee)
+    for task in asking:
+        task.cancel()
+    results = await asyncio.gather(*asking, return_exceptions=True)
+    assert sum(isinstance(result, Busy) for result in results) == len(asking) - service.QUESTIONS_PENDING_LIMIT
+
+
+async def test_a_question_ends_with_its_caller(agent: Simulator, tee: Tee) -> None:
+    """Its turn is the next one's at once, though the agent never answers."""
+    await tee.version()
+    agent.fail("hang", "Info")
+    asking = [asyncio.create_task(tee.info()) for _ in range(service.QUESTIONS_IN_FLIGHT_LIMIT)]
+    await asyncio.to_thread(agent.wait_begun, "Info", len(asking))
+    for task in asking:
+        task.cancel()
+    await asyncio.wait(asking)
+    async with asyncio.timeout(PATIENCE_S / 4):
+        await tee.version()
 
 
 async def test_an_event_is_finished_without_its_caller(agent: Simulator, tee: Tee) -> None:
@@ -283,7 +320,10 @@ async def test_close_ends_what_is_in_flight(agent: Simulator, tee: Tee) -> None:
 async def test_a_reply_without_end_is_cut_off(tmp_path: Path) -> None:
     """An agent that babbles costs no more memory, and no more time, than a reply may."""
 
+    served: list[asyncio.Task[Any] | None] = []
+
     async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.append(asyncio.current_task())
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
         try:
@@ -298,6 +338,7 @@ async def test_a_reply_without_end_is_cut_off(tmp_path: Path) -> None:
         tee = Tee(str(tmp_path / "s"), PATIENCE_S)
         assert type(await refusal(tee.version())) is TeeProtocol
         await tee.close()
+        await asyncio.gather(*filter(None, served))
 
 
 @pytest.mark.parametrize("fault", ["cut", "reject", "html", "garbage", "shape"])

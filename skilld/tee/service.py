@@ -5,7 +5,8 @@ Owns: the SDK's client, which is built on first use in a thread; the calls in fl
 
 Quotes, attestations and events go one at a time: a quote takes seconds behind a lock of the machine's own, and two
 events at once can leave dstack OS 0.5 with a log that no longer fits RTMR3. A call is finished even when its caller is
-gone: the next one must not begin before.
+gone: the next one must not begin before. Questions, which any peer may ask, have a room of their own and end with their
+caller, so that nobody keeps a signature waiting with them.
 
 Source: API, section 3, "tee"; dstack-sdk 0.5.4; dstack's ``rpc_service.rs`` and ``attestation.rs``.
 """
@@ -17,6 +18,7 @@ import functools
 import logging
 import os
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from skilld.errors import Busy, SkilldError, TeeTimeout, TeeUnavailable, TeeUnsupported
@@ -28,9 +30,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # The agent's server has eight workers; the SDK's pool of connections fails calls that wait too long for one.
-IN_FLIGHT_LIMIT = 8
+IN_FLIGHT_LIMIT = 4
+QUESTIONS_IN_FLIGHT_LIMIT = 4
 # More calls than this, waiting ones included, are answered busy.
 PENDING_LIMIT = 256
+QUESTIONS_PENDING_LIMIT = 64
 
 # Seconds after a refused connection in which no other is tried: callers who ask a dead agent again and again cost the
 # event loop a millisecond or two each time.
@@ -40,6 +44,15 @@ REFUSED_S = 0.02
 VERSIONED_OS = "0.5.7"
 
 Send = Callable[["AsyncDstackClient"], Awaitable[Any]]
+
+
+@dataclass
+class _Room:
+    """Calls that wait for each other: their turns, and how many of them there are, at most and now."""
+
+    turn: asyncio.Lock | asyncio.Semaphore
+    pending_limit: int
+    pending: int = 0
 
 
 class Tee:
@@ -67,9 +80,9 @@ class Tee:
         self._client: AsyncDstackClient | None = None
         self._client_endpoint = ""
         self._building = asyncio.Lock()
-        self._slots = asyncio.Semaphore(IN_FLIGHT_LIMIT)
-        self._alone = asyncio.Lock()
-        self._pending = 0
+        self._calls = _Room(asyncio.Semaphore(IN_FLIGHT_LIMIT), PENDING_LIMIT)
+        self._alone = _Room(asyncio.Lock(), PENDING_LIMIT)
+        self._questions = _Room(asyncio.Semaphore(QUESTIONS_IN_FLIGHT_LIMIT), QUESTIONS_PENDING_LIMIT)
         self._refused_until = 0.0
         # tasks
         self._tasks: set[asyncio.Task[dict[str, Any]]] = set()
@@ -96,19 +109,19 @@ class Tee:
 
             return await sdk.get_info(client)
 
-        return await self._call("tee.info", send, only_reads=True)
+        return await self._call("tee.info", send, self._questions, only_reads=True)
 
     async def version(self) -> dict[str, Any]:
         """Return the version of the guest agent."""
-        return await self._call("tee.version", lambda client: client.version(), only_reads=True)
+        return await self._call("tee.version", lambda client: client.version(), self._questions, only_reads=True)
 
     async def quote(self, report_data: bytes) -> dict[str, Any]:
         """Return a quote over 1 to 64 bytes, which the agent pads with zeros; empty off TDX."""
-        return await self._call("tee.quote", lambda client: client.get_quote(report_data), alone=True)
+        return await self._call("tee.quote", lambda client: client.get_quote(report_data), self._alone)
 
     async def attest(self, report_data: bytes) -> dict[str, Any]:
         """Return the attestation over 1 to 64 bytes, in dstack's own format for every kind of TEE."""
-        return await self._call("tee.attest", lambda client: client.attest(report_data), alone=True)
+        return await self._call("tee.attest", lambda client: client.attest(report_data), self._alone)
 
     async def derive_key(self, path: str, purpose: str, algorithm: str) -> dict[str, Any]:
         """
@@ -122,7 +135,9 @@ class Tee:
 
             return await sdk.get_key(client, path, purpose, algorithm)
 
-        return await self._call("tee.derive_key", send, only_reads=True, what=f"tee.derive_key for {algorithm}")
+        return await self._call(
+            "tee.derive_key", send, self._calls, only_reads=True, what=f"tee.derive_key for {algorithm}"
+        )
 
     async def tls_key(self, **options: Any) -> dict[str, Any]:
         """Return a new TLS key and its certificates; ``options`` are those of the SDK."""
@@ -132,21 +147,24 @@ class Tee:
 
             return await sdk.get_tls_key(client, options)
 
-        return await self._call("tee.tls_key", send, what="a TLS key with a validity or app info")
+        return await self._call("tee.tls_key", send, self._calls, what="a TLS key with a validity or app info")
 
     async def sign(self, algorithm: str, data: bytes) -> dict[str, Any]:
         """Sign with the app's key, which every container of the CVM shares."""
-        return await self._call("tee.sign", lambda client: client.sign(algorithm, data))
+        return await self._call("tee.sign", lambda client: client.sign(algorithm, data), self._calls)
 
     async def verify(self, algorithm: str, data: bytes, signature: bytes, public_key: bytes) -> dict[str, Any]:
         """Tell whether a signature is that of a key."""
         return await self._call(
-            "tee.verify", lambda client: client.verify(algorithm, data, signature, public_key), only_reads=True
+            "tee.verify",
+            lambda client: client.verify(algorithm, data, signature, public_key),
+            self._questions,
+            only_reads=True,
         )
 
     async def emit_event(self, event: str, payload: bytes) -> None:
         """Add an event to the log and extend RTMR3 with it."""
-        await self._call("tee.emit_event", lambda client: client.emit_event(event, payload), alone=True)
+        await self._call("tee.emit_event", lambda client: client.emit_event(event, payload), self._alone)
 
     async def close(self) -> None:
         """End what is in flight, and the connections; again is no error."""
@@ -157,7 +175,7 @@ class Tee:
             await self._drop_client()
 
     async def _call(
-        self, method: str, send: Send, *, only_reads: bool = False, alone: bool = False, what: str = ""
+        self, method: str, send: Send, room: _Room, *, only_reads: bool = False, what: str = ""
     ) -> dict[str, Any]:
         """
         Make one call in its turn and in time.
@@ -165,26 +183,25 @@ class Tee:
         Args:
             method: Its name in errors.
             send: Makes the call; a model of the SDK becomes a dict.
+            room: Where it waits for its turn.
             only_reads: It may be made again when the agent broke off.
-            alone: It is one of those that go one at a time.
             what: What an older OS may lack, where that is not the method itself.
         """
-        if self._pending >= PENDING_LIMIT:
-            raise Busy(f"{method}: {self._pending} calls of the guest agent are waiting already")
-        self._pending += 1
+        if room.pending >= room.pending_limit:
+            raise Busy(f"{method}: {room.pending} calls of the guest agent are waiting already")
+        room.pending += 1
         deadline = asyncio.get_running_loop().time() + self.timeout_s
-        turn = self._alone if alone else self._slots
         try:
             async with asyncio.timeout_at(deadline):
-                await turn.acquire()
+                await room.turn.acquire()
                 task = asyncio.create_task(self._send(method, send, only_reads, what, deadline), name=method)
                 self._tasks.add(task)
-                task.add_done_callback(functools.partial(self._end_turn, turn))
-                return await asyncio.shield(task)
+                task.add_done_callback(functools.partial(self._end_turn, room.turn))
+                return await (task if room is self._questions else asyncio.shield(task))
         except TimeoutError:
             raise TeeTimeout(method, self.timeout_s) from None
         finally:
-            self._pending -= 1
+            room.pending -= 1
 
     def _end_turn(self, turn: asyncio.Lock | asyncio.Semaphore, task: asyncio.Task[dict[str, Any]]) -> None:
         self._tasks.discard(task)
