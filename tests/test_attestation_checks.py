@@ -10,13 +10,17 @@ from typing import Any
 
 import pytest
 from dstack_simulator.events import runtime_event
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
+from skilld.cli.output import clean
 from skilld.skills.digest import manifest, manifest_digest
 from skilld.tee.attestation import attest_skills, report_data_of
 from skilld.tee.attestation_checks import REGISTERS, Asked, check_attestation
 from skilld.tee.checks import Check
 from skilld.tee.service import Tee
 from skilld.tee.vendor import Platform, VendorRefused, VendorUnchecked
+from tests.mutations import mutations
 from tests.simulator import Simulator, simulated
 
 DIGESTS: Mapping[str, str | None] = {f"skill-{name}": f"sha256:{name * 64}" for name in "abc"}
@@ -140,6 +144,10 @@ def blanks(document: Document) -> None:
     document["manifest"] = _swap(document["manifest"], '","id"', '", "id"')
 
 
+def digest_of_another_type(document: Document) -> None:
+    document["manifest"] = _swap(document["manifest"], f'"sha256:{"a" * 64}"', "false")
+
+
 def app_id_event(log: list[Any]) -> Any:
     return next(event for event in log if event["event"] == "app-id")
 
@@ -169,6 +177,11 @@ TAMPERINGS: list[tuple[str, Callable[[Document], None], str, str]] = [
      "an event is missing or changed"),
     ("digest of an event", lambda d: _edit_log(d, lambda log: app_id_event(log).update(digest="00" * 48)), "event-log",
      "its digest is not that of its name and payload"),
+    ("event's name", lambda d: _edit_log(d, lambda log: app_id_event(log).update(event="\ud800")), "event-log",
+     "its name is no text"),
+    ("id", lambda d: d.update(manifest=_swap(d["manifest"], "skill-a", "\ud800")), "manifest", "is no JSON of texts"),
+    ("digest of a skill", digest_of_another_type, "manifest",
+     "the digest of 'skill-a' is neither a text nor null"),
     ("log", lambda d: d.update(event_log="{"), "event-log", "it is no JSON"),
     ("member", lambda d: d.pop("vm_config"), "document", "its member 'vm_config' is missing"),
 ]  # fmt: skip
@@ -275,3 +288,14 @@ async def test_announced_sets_are_told_apart(document: Document) -> None:
         "1 in RTMR3; the last of them is this set",
         "2 in RTMR3; the last of them is another set than this one",
     ]
+
+
+@given(data=st.data())
+def test_no_change_breaks_the_verifier(original: Document, expected: dict[str, bytes], data: st.DataObject) -> None:
+    """Whatever JSON it is given in the place of anything, it refuses, in words that can be printed."""
+    path, document = data.draw(mutations(original, texts=frozenset({"manifest", "event_log"})))
+    assume(document != original)
+    found = check_attestation(document, everything(expected)).checks
+    words = [clean(check.detail).encode() for check in found if check.outcome == "failed"]
+    # The log may say less, such as no digests; vm_config is not covered by anything.
+    assert words or path[0] in ("event_log", "vm_config")

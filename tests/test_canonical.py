@@ -39,6 +39,9 @@ def test_one_value_has_one_text(value: Any, text: str) -> None:
         "{",
         "[1e3]",
         "[" * 9_999,
+        '"\ud800"',
+        '{"\ud800":1}',
+        r'"\ud800"',
     ],
 )
 def test_any_other_text_is_refused(text: str) -> None:

@@ -66,6 +66,8 @@ GOOD = runtime_event("n", b"p", 1).to_json()
         ([{**GOOD, "event_payload": "0"}], "event 0: "),
         ([{**GOOD, "event_payload": None}], "event 0: "),
         ([{**GOOD, "imr": "3"}], "event 0 has a member of the wrong type"),
+        ([{**GOOD, "version": True}], "event 0 has a member of the wrong type"),
+        ([{**GOOD, "event": "\ud800"}], "event 0: its name is no text"),
         ([{**GOOD, "version": 3}], "event 'n' is of the unknown version 3"),
         ([GOOD, {**GOOD, "event_type": 1, "digest": ""}], r"event 1 \('n'\) has no digest of 48 bytes"),
         ([{"imr": 3}], "event 0: 'event_type'"),

@@ -13,7 +13,10 @@ from typing import Any
 
 import pytest
 from dstack_simulator import secp256k1
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
+from skilld.cli.output import clean
 from skilld.scripts.capture import Capture
 from skilld.skills.digest import manifest, manifest_digest
 from skilld.tee.canonical import canonical_json
@@ -21,6 +24,7 @@ from skilld.tee.checks import Check
 from skilld.tee.receipt_checks import Asked, OwnSkills, check_receipt
 from skilld.tee.receipts import make_statement, sign_statement
 from skilld.tee.service import Tee
+from tests.mutations import mutations
 from tests.simulator import Simulator, simulated
 
 STDOUT = b"a report\n"
@@ -205,6 +209,12 @@ def forged_errors(run: Run) -> None:
     run["bytes"]["stderr"] = 1
 
 
+def without_skill_digest(run: Run) -> None:
+    statement = json.loads(run["receipt"]["statement"])
+    del statement["skill_digest"]
+    run["receipt"]["statement"] = canonical_json(statement)
+
+
 WRONG_SIGNATURE = "it is not that of public_key over this statement"
 TAMPERINGS: list[tuple[str, Callable[[Run], None], str, str]] = [
     ("skill", lambda r: _restate(r, skill="other"), "signature", WRONG_SIGNATURE),
@@ -247,8 +257,10 @@ TAMPERINGS: list[tuple[str, Callable[[Run], None], str, str]] = [
     ("receipt's member", lambda r: r["receipt"].update(stdout="x"), "document", "members that no receipt has"),
     ("member", lambda r: r["receipt"].pop("public_key"), "document", "'public_key' is missing"),
     ("blank", lambda r: r["receipt"].update(statement=STATEMENT + " "), "statement", "is no canonical JSON"),
+    ("half a character", lambda r: _restate(r, skill="\ud800"), "statement", "is no JSON of texts and whole numbers"),
     ("schema", lambda r: _restate(r, schema="skilld.receipt.v2"), "statement", "is no statement of skilld.receipt.v1"),
     ("member's type", lambda r: _restate(r, exit_code=True), "statement", "of the wrong type: exit_code"),
+    ("member of the statement", without_skill_digest, "statement", "a member is missing"),
     ("unknown member", lambda r: _restate(r, more=1), "statement", "unknown or of the wrong type: more"),
     ("order of times", lambda r: _restate(r, ended="2020-01-01T00:00:00Z"), "statement", "it ended before it started"),
     ("times", lambda r: _restate(r, ended="soon"), "statement", "are no times"),
@@ -355,3 +367,15 @@ async def test_a_skill_without_digest_proves_nothing(agent: Simulator) -> None:
     statement = canonical_json({**json.loads(STATEMENT), "skill_digest": None})
     run = await signed(agent, statement=statement)
     assert outcomes(check_receipt(run["receipt"], run, Asked()).checks)["skill-digests"] == "unchecked"
+
+
+@given(data=st.data())
+def test_no_change_breaks_the_verifier(agent: Simulator, original: Run, data: st.DataObject) -> None:
+    """Whatever JSON it is given in the place of anything, nothing is proved, in words that can be printed."""
+    _, run = data.draw(mutations(original, texts=frozenset({"statement"})))
+    assume(run != original)
+    receipt = run.get("receipt")
+    if isinstance(receipt, dict):
+        found = check_receipt(receipt, run, everything(agent)).checks
+        # A chain without its last link is open, as that of a key without KMS.
+        assert [clean(check.detail).encode() for check in found if check.outcome in ("failed", "unchecked")]

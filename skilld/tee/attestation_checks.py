@@ -89,7 +89,10 @@ def _check_manifest(document: Mapping[str, Any], found: Findings) -> Mapping[str
         if not isinstance(entry, dict) or entry.keys() != {"digest", "id"} or not isinstance(entry["id"], str):
             found.fail("manifest", "an entry is no skill with id and digest")
             return None
-        order = entry["id"].encode("utf-16-be", "surrogatepass")
+        if not isinstance(entry["digest"], str | None):
+            found.fail("manifest", f"the digest of {entry['id']!r} is neither a text nor null")
+            return None
+        order = entry["id"].encode("utf-16-be")
         if before is not None and order <= before:
             found.fail("manifest", f"its skills are not sorted by id, each once, at {entry['id']!r}")
             return None

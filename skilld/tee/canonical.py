@@ -31,6 +31,7 @@ def parse_canonical(text: str) -> Any:
     try:
         value = json.loads(text, parse_float=_refuse_number, parse_constant=_refuse_number)
         canonical = canonical_json(value)
+        canonical.encode()  # halves of characters have no bytes, so no digest either
     except (ValueError, RecursionError) as exc:
         raise NotCanonical(f"is no JSON of texts and whole numbers: {exc}") from None
     if canonical != text:

@@ -63,12 +63,16 @@ def _parse_event(number: int, entry: object) -> Event:
     try:
         imr, event_type, name = entry["imr"], entry["event_type"], entry["event"]
         digest, payload = bytes.fromhex(entry["digest"]), bytes.fromhex(entry["event_payload"])
+        version = entry.get("version", 1)
     except (KeyError, TypeError, ValueError) as exc:
         raise BadEventLog(f"event {number}: {exc}") from None
-    if not (isinstance(imr, int) and isinstance(event_type, int) and isinstance(name, str)):
+    if not (type(imr) is type(event_type) is type(version) is int and isinstance(name, str)):
         raise BadEventLog(f"event {number} has a member of the wrong type")
     if event_type == RUNTIME_EVENT:
-        computed = runtime_digest(name, payload, version=entry.get("version", 1))
+        try:
+            computed = runtime_digest(name, payload, version=version)
+        except UnicodeEncodeError as exc:
+            raise BadEventLog(f"event {number}: its name is no text: {exc}") from None
         if digest and digest != computed:
             raise BadEventLog(f"event {number} ({name!r}): its digest is not that of its name and payload")
         digest = computed
@@ -77,7 +81,7 @@ def _parse_event(number: int, entry: object) -> Event:
     return Event(imr, event_type, name, payload, digest)
 
 
-def runtime_digest(name: str, payload: bytes, *, version: object = 1) -> bytes:
+def runtime_digest(name: str, payload: bytes, *, version: int = 1) -> bytes:
     """
     Return the digest of an event of dstack's own: sha384, in one of two versions.
 

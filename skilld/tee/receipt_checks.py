@@ -93,15 +93,16 @@ def check_receipt(receipt: Mapping[str, Any], run: Mapping[str, Any] | None, ask
         found.fail("document", "the receipt has members that no receipt has")
         return found
     statement = _check_statement(receipt["statement"], found)
+    if statement is None:
+        return found
     _check_signature(receipt, found)
     _check_chain(receipt, asked, found)
-    if statement is not None:
-        if run is None:
-            found.note("result", "there is none to compare the statement with")
-        else:
-            _check_run(statement, run, found)
-        if asked.skills is not None:
-            _check_skills(statement, asked.skills, found)
+    if run is None:
+        found.note("result", "there is none to compare the statement with")
+    else:
+        _check_run(statement, run, found)
+    if asked.skills is not None:
+        _check_skills(statement, asked.skills, found)
     return found
 
 
@@ -115,7 +116,7 @@ def _check_statement(text: str, found: Findings) -> Mapping[str, Any] | None:
         found.fail("statement", f"it is no statement of {RECEIPT_SCHEMA}")
         return None
     # The type itself: true is no number here.
-    wrong = [name for name, kinds in _MEMBERS.items() if type(statement.get(name)) not in kinds]
+    wrong = [name for name, kinds in _MEMBERS.items() if name not in statement or type(statement[name]) not in kinds]
     wrong += sorted(statement.keys() - _MEMBERS.keys())
     if wrong:
         found.fail("statement", f"a member is missing, unknown or of the wrong type: {', '.join(wrong)}")
