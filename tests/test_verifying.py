@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -74,28 +74,40 @@ def attestation(agent: Simulator, skills: Path) -> Any:
     return asyncio.run(attest())
 
 
-@pytest.fixture
-def result(agent: Simulator, skills: Path) -> Any:
-    """The result of a script of the root, with its receipt."""
-    own = {skill.id: skill.digest for skill in read_skills([str(skills)])}
-    statement = make_statement(
-        skill="pdf", skill_digest=own["pdf"], registry_digest=manifest_digest(manifest(own.items())),
-        script="scripts/fill.py", args=[], env=[], stdin_sha256=EMPTY, stdout_sha256=EMPTY, stderr_sha256=EMPTY,
-        exit_code=0, timed_out=False, started_at=datetime.now(UTC), ended_at=datetime.now(UTC),
-    )  # fmt: skip
+ResultOf = Callable[..., Any]
 
-    async def sign() -> Any:
+
+@pytest.fixture
+def result_of(agent: Simulator, skills: Path) -> ResultOf:
+    """Makes the result of a script of the root, with its receipt."""
+    own = {skill.id: skill.digest for skill in read_skills([str(skills)])}
+
+    async def sign(statement: str) -> Any:
         tee = Tee(agent.socket_path, 20.0)
         try:
             return await sign_statement(tee, statement, "ed25519")
         finally:
             await tee.close()
 
-    return {
-        "stdout": "", "stderr": "", "exit_code": 0, "timed_out": False,
-        "encoding": {"stdout": "utf-8", "stderr": "utf-8"}, "truncated": {"stdout": False, "stderr": False},
-        "bytes": {"stdout": 0, "stderr": 0}, "receipt": asyncio.run(sign()),
-    }  # fmt: skip
+    def make(*, skill_digest: str | None) -> Any:
+        statement = make_statement(
+            skill="pdf", skill_digest=skill_digest, registry_digest=manifest_digest(manifest(own.items())),
+            script="scripts/fill.py", args=[], env=[], stdin_sha256=EMPTY, stdout_sha256=EMPTY, stderr_sha256=EMPTY,
+            exit_code=0, timed_out=False, started_at=datetime.now(UTC), ended_at=datetime.now(UTC),
+        )  # fmt: skip
+        return {
+            "stdout": "", "stderr": "", "exit_code": 0, "timed_out": False,
+            "encoding": {"stdout": "utf-8", "stderr": "utf-8"}, "truncated": {"stdout": False, "stderr": False},
+            "bytes": {"stdout": 0, "stderr": 0}, "receipt": asyncio.run(sign(statement)),
+        }  # fmt: skip
+
+    return make
+
+
+@pytest.fixture
+def result(result_of: ResultOf, skills: Path) -> Any:
+    """The result of a script of the root, with a receipt that names the skill as it is."""
+    return result_of(skill_digest=next(skill.digest for skill in read_skills([str(skills)]) if skill.id == "pdf"))
 
 
 def of_machine(agent: Simulator) -> list[str]:
@@ -127,6 +139,21 @@ def test_a_simulated_quote_fails_with_collateral(verify: Verify, attestation: An
     code, printed = verify(attestation, "--collateral", collateral, *options)
     assert code == 1
     assert printed.splitlines()[-1] == "refused: vendor-signature"
+
+
+def test_without_a_quote_much_more_is_missing_than_the_quote(verify: Verify, attestation: Any) -> None:
+    """Anybody can write such a document; collateral that goes with no quote does not look as if it had been used."""
+    attestation |= {"quote": "", "attestation": attestation["report_data"]}
+    code, printed = verify(attestation, "--accept", "quote")
+    assert (code, printed.splitlines()[-1]) == (1, "not proved: os-image, app, vendor-signature")
+    accepted = [part for name in ("quote", "os-image", "app", "vendor-signature") for part in ("--accept", name)]
+    code, printed = verify(attestation, *accepted)
+    assert code == 0
+    assert "verified" not in printed
+    collateral = Path(__file__).parent / "data" / "tdx_quote_collateral.json"
+    code, printed = verify(attestation, "--collateral", collateral, *accepted)
+    assert (code, printed.splitlines()[-1]) == (1, "refused: vendor-signature")
+    assert "there is no TDX quote that the collateral could be for" in printed
 
 
 def test_a_directory_that_differs_is_refused(verify: Verify, attestation: Any, skills: Path) -> None:
@@ -188,6 +215,13 @@ def test_output_that_is_said_to_be_cut_off_is_never_verified(agent: Simulator, v
     assert "verified" not in printed
 
 
+def test_a_skill_that_was_touched_is_never_verified(agent: Simulator, verify: Verify, result_of: ResultOf) -> None:
+    """Its run has a receipt without the skill's digest."""
+    code, printed = verify(result_of(skill_digest=None), *of_app(agent))
+    assert (code, printed.splitlines()[-1]) == (1, "not proved: skill-digests")
+    assert "verified" not in printed
+
+
 def test_a_result_in_the_guise_of_a_bare_receipt_is_refused(agent: Simulator, verify: Verify, result: Any) -> None:
     """Nothing would compare it."""
     code, printed = verify({"stdout": "FORGED", **result["receipt"]}, *of_app(agent))
@@ -229,6 +263,21 @@ def test_what_is_no_json_is_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFi
     (tmp_path / "f").write_bytes(b"\xff{")
     assert run(["verify", str(tmp_path / "f")]) == 2
     assert "it is no JSON" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("member", "old", "new"), [("event_log", '"app-id"', r'"\ud800"'), ("manifest", '"pdf"', '"\ud800"')]
+)
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_half_a_character_is_refused_in_words(
+    verify: Verify, attestation: Any, member: str, old: str, new: str, options: list[str]
+) -> None:
+    """JSON can carry it, no output can."""
+    assert old in attestation[member]
+    attestation[member] = attestation[member].replace(old, new)
+    code, printed = verify(attestation, *options)
+    assert code == 1
+    assert member.replace("_", "-") in printed
 
 
 def test_the_guest_agents_words_cannot_drive_a_terminal(verify: Verify, attestation: Any) -> None:

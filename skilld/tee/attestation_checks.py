@@ -60,8 +60,7 @@ def check_attestation(document: Mapping[str, Any], asked: Asked) -> Findings:
         _check_skills(attested, asked.digests, found)
     quote = _check_quote(document, found)
     if quote is None:
-        for name in asked.expected:
-            found.fail(name, "there is no TDX quote to compare it with")
+        _leave_open(asked, found)
         return found
     events = _check_event_log(document, quote, found)
     _check_measurements(quote, events, asked.expected, found)
@@ -171,6 +170,18 @@ def _note_other_attestation(document: Mapping[str, Any], found: Findings) -> Non
         found.fail("quote", "the attestation does not hold the report data")
     else:
         found.unchecked("quote", "it is no TDX quote; the attestation holds the report data, its signature is not read")
+
+
+def _leave_open(asked: Asked, found: Findings) -> None:
+    """Say what is not known without a TDX quote; what the verifier asked for does not hold."""
+    for name in asked.expected:
+        found.fail(name, "there is no TDX quote to compare it with")
+    found.unchecked("os-image", "without a TDX quote nothing says what measured all this")
+    found.unchecked("app", "without a TDX quote nothing says whose app it is that speaks")
+    if asked.check_vendor is None:
+        found.unchecked("vendor-signature", "without a TDX quote nothing says what hardware this is")
+    else:
+        found.fail("vendor-signature", "there is no TDX quote that the collateral could be for")
 
 
 def _check_event_log(document: Mapping[str, Any], quote: Quote, found: Findings) -> tuple[Event, ...] | None:

@@ -327,9 +327,10 @@ def test_the_attested_set_is_the_served_one(served: Served, tmp_path: Path, caps
     app_id = served.call("tee.info")["app_id"]
     options = ["--skills-dir", str(served.root), "--nonce", "ab"]
     if reply["quote"]:
-        options += ["--expect-app-id", app_id, "--accept", "vendor-signature", "--accept", "os-image"]
+        options += ["--expect-app-id", app_id]
     else:
-        options += ["--accept", "quote"]
+        options += ["--accept", "quote", "--accept", "app"]
+    options += ["--accept", "vendor-signature", "--accept", "os-image"]
     code = run(["verify", str(file), *options])
     printed = capsys.readouterr().out
     assert code == 0, printed
