@@ -523,6 +523,8 @@ def test_contents_of_files() -> None:
         ("skills.get", {"sync_timeout_ms": "x"}, 0),
         ("skills.execute_script", {}, 32),
         ("skills.execute_script", {"timeout_ms": 600_000}, 602),
+        ("skills.execute_script", {"timeout_ms": 1_000, "receipt": True}, 33),
+        ("skills.execute_script", {"timeout_ms": 1_000, "receipt": False}, 3),
         ("tee.quote", {"report_data": "00"}, 30),
         ("skills.attest", {}, 30),
         ("skills.changes", ["r:1", 1_500], 0),

@@ -102,12 +102,20 @@ TRIES = 100
 
 
 def patience_s(method: str, params: Params) -> float:
-    """Seconds that the daemon may take by the caller's own wish, or for the TEE's, beside the client's timeout."""
+    """
+    Seconds that the daemon may take by the caller's own wish, or for the TEE's, beside the client's timeout.
+
+    How long a script waits for its turn, and whether a receipt comes unasked, only the daemon knows.
+    """
     given: Mapping[str, Any] = params if isinstance(params, Mapping) else {}
     waits = [given.get("sync_timeout_ms"), given.get("wait_ms")]
     if method == "skills.execute_script":
         waits += [given.get("timeout_ms") or SCRIPT_TIMEOUT_MS, SCRIPT_GRACE_MS]
-    if method.startswith("tee.") or method == "skills.attest":
+    if (
+        method.startswith("tee.")
+        or method == "skills.attest"
+        or (method == "skills.execute_script" and given.get("receipt"))
+    ):
         waits.append(TEE_TIMEOUT_MS)
     # The daemon refuses what is no number; it need not be refused here.
     return sum(wait for wait in waits if isinstance(wait, int | float) and wait > 0) / 1000
