@@ -408,6 +408,33 @@ def test_a_receipt_names_what_ran() -> None:
             daemon.stop()
 
 
+def test_questions_deny_nobody_a_receipt() -> None:
+    """However many wait for an agent that hangs; and once who asked is gone, others may ask at once."""
+    with simulated() as agent, tempfile.TemporaryDirectory(prefix="skilld-") as directory:
+        root = Path(directory, "skills")
+        save_echo(root / "echo")
+        daemon = Daemon([root], Path(directory), dstack_endpoint=agent.socket_path)
+        try:
+            daemon.call("skills.list")  # answers after the first scan
+            daemon.call("tee.version")
+            agent.fail("hang", "Info")
+            peers = [daemon.lines() for _ in range(24)]
+            for peer in peers:
+                peer.send(b"".join(b'{"jsonrpc":"2.0","id":%d,"method":"tee.info"}\n' % id for id in range(64)))
+            assert peers[-1].receive()["error"]["data"]["reason"] == "busy"  # their room is full
+            receipt = daemon.call("skills.execute_script", name="echo", script="echo.sh", receipt=True)["receipt"]
+            assert receipt["signature"]
+            for peer in peers:
+                peer.close()
+            # The daemon looks now and then whether a peer is gone that it does not read from.
+            deadline = time.monotonic() + PATIENCE_S
+            while "result" not in daemon.request("tee.version", {}):
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        finally:
+            daemon.stop()
+
+
 def digest_of_directory(path: Path) -> str:
     """By the command line, which knows nothing of what the daemon knows."""
     command = [sys.executable, "-m", "skilld", "digest", str(path)]

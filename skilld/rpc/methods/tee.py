@@ -1,7 +1,7 @@
 """
 The methods under ``tee``: dstack's guest agent.
 
-Owns: nothing; each is a thin call of the service.
+Owns: nothing; each is a thin call of the service. What only asks ends when the peer goes.
 
 Source: API, section 3, "tee"; dstack's ``rpc_service.rs`` for what the guest agent takes.
 """
@@ -46,7 +46,8 @@ PREHASHED_BYTES = 32
 
 async def info(context: Context, /) -> dict[str, Any]:
     """Tell which app this is and what was measured."""
-    return await context.services.tee.info()
+    with context.hangup.cancels_this():
+        return await context.services.tee.info()
 
 
 async def quote(context: Context, /, *, report_data: bytes) -> dict[str, Any]:
@@ -70,7 +71,8 @@ async def verify(
 ) -> dict[str, Any]:
     """Tell whether a signature is that of a key."""
     _check_prehashed(algorithm, data)
-    return await context.services.tee.verify(algorithm, data, signature, public_key)
+    with context.hangup.cancels_this():
+        return await context.services.tee.verify(algorithm, data, signature, public_key)
 
 
 async def emit_event(context: Context, /, *, event: str, payload: str | dict[str, bytes]) -> dict[str, Any]:
@@ -97,7 +99,8 @@ async def tls_key(context: Context, /, **options: Any) -> dict[str, Any]:
 
 async def version(context: Context, /) -> dict[str, Any]:
     """Tell the guest agent's version."""
-    return await context.services.tee.version()
+    with context.hangup.cancels_this():
+        return await context.services.tee.version()
 
 
 def _check_prehashed(algorithm: str, data: bytes) -> None:
