@@ -83,12 +83,17 @@ def _densest(matches: list[tuple[int, int, str]]) -> tuple[int, int]:
     """Return the first and last match of the passage that shows the most different terms, then the earliest."""
     best, best_count = (0, 0), 0
     first = 0
-    for last, (_, end, _) in enumerate(matches):
+    counts: dict[str, int] = {}
+    for last, (_, end, term) in enumerate(matches):
+        counts[term] = counts.get(term, 0) + 1
         while end - matches[first][0] > PASSAGE_CHARS - _LEAD_CHARS and first < last:
+            gone = matches[first][2]
+            counts[gone] -= 1
+            if not counts[gone]:
+                del counts[gone]
             first += 1
-        count = len({term for _, _, term in matches[first : last + 1]}) if last - first < 50 else 0
-        if count > best_count:
-            best, best_count = (first, last), count
+        if len(counts) > best_count:
+            best, best_count = (first, last), len(counts)
     return best
 
 
