@@ -37,7 +37,7 @@ from skilld.skills.tokens import TERMS, WORD, term_set, tokenise
 __all__ = ["Document", "Hit", "Index", "Prepared", "Results", "prepare", "snippet", "tags_of"]
 
 # Raise it whenever prepare() gives other results for the same document: what is cached is then made anew.
-PREPARED_VERSION = 2
+PREPARED_VERSION = 3
 
 # Per field: weight, and the average number of terms in it.
 NAME, DESCRIPTION, TAGS, INTRO = (2.0, 2.6), (1.5, 22.0), (0.75, 1.5), (0.4, 55.0)
@@ -138,7 +138,9 @@ def prepare(document: Document) -> Prepared:
     text = " ".join(("\n" + document.body[: 4 * BODY_BYTES]).split("\n```")[::2])[:BODY_BYTES]
     if not text.isascii():
         text = text.encode(errors="ignore")[:BODY_BYTES].decode(errors="ignore")
-    intro = text[:INTRO_CHARS]
+    # At a space, lest half a word begins the rest.
+    cut = text.rfind(" ", 0, INTRO_CHARS) + 1 if len(text) > INTRO_CHARS else len(text)
+    intro, rest = text[: cut or INTRO_CHARS], text[cut or INTRO_CHARS :]
     about: dict[str, float] = {}
     head_count = 0
     for (weight, average), field in (
@@ -149,11 +151,12 @@ def prepare(document: Document) -> Prepared:
     ):
         if weight == INTRO[0]:
             head_count = len(about)
-        counts = Counter(tokenise(field))
-        share = weight / (1 - LENGTH_SHARE + LENGTH_SHARE * counts.total() / average)
-        for term, count in counts.items():
+        terms = tokenise(field)
+        share = weight / (1 - LENGTH_SHARE + LENGTH_SHARE * len(terms) / average)
+        for term, count in Counter(terms).items():
             about[term] = about.get(term, 0.0) + share * count
-    in_body = term_set(text.lower())
+    # The last field was the introduction.
+    in_body = term_set(rest.lower()).union(terms)
     body_impact = BODY_IMPACT / (1 - LENGTH_SHARE + LENGTH_SHARE * math.sqrt(len(in_body) / BODY_LENGTH))
     impacts = bytearray()
     for term, much in about.items():
