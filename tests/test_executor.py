@@ -24,6 +24,7 @@ from skilld.scripts import bubblewrap, canary, executor, launcher, probe
 from skilld.scripts.canary import judge
 from skilld.scripts.capture import Captured
 from skilld.scripts.executor import Executor, Wish, check_settings
+from skilld.scripts.fairqueue import Client
 from skilld.scripts.kernel import hide_process
 from skilld.scripts.opening import OpenScript, Stale, open_script
 from skilld.scripts.outcome import Outcome
@@ -68,7 +69,7 @@ async def executing(**settings: Any) -> Any:
 
 async def run(opened: OpenScript, **settings: Any) -> Outcome:
     async with executing(**settings) as one:
-        outcome: Outcome = await one.run(opened, Wish(("hi",)), client=1)
+        outcome: Outcome = await one.run(opened, Wish(("hi",)), client=Client(0, 1))
         return outcome
 
 
@@ -126,16 +127,16 @@ async def test_a_script_that_is_changed_meanwhile(opened: OpenScript) -> None:
         notes.write_text("new")
 
     async with executing(backend="none") as one:
-        outcome = await one.run(opened, Wish(), client=1, on_output=on_output)
+        outcome = await one.run(opened, Wish(), client=Client(0, 1), on_output=on_output)
         assert outcome.skill_digest is None
         notes.unlink()
-        assert (await one.run(opened, Wish(), client=1)).skill_digest == opened.digest
+        assert (await one.run(opened, Wish(), client=Client(0, 1))).skill_digest == opened.digest
         script.write_text("echo new\n")
         with pytest.raises(Stale):
-            await one.run(opened, Wish(), client=1)
+            await one.run(opened, Wish(), client=Client(0, 1))
         script.unlink()
         with pytest.raises(Stale):
-            await one.run(opened, Wish(), client=1)
+            await one.run(opened, Wish(), client=Client(0, 1))
 
 
 @pytest.mark.parametrize("backend", ["bubblewrap", "landlock"])
@@ -146,7 +147,7 @@ async def test_names_that_an_author_made_to_hurt(opened: OpenScript, backend: st
     name = "x\0--bind\0/\0/host\ud800" + "y" * 200_000
     sly = replace(opened, skill=replace(opened.skill, name=name, metadata={"version": name}))
     async with executing(backend=backend) as one:
-        outcome = await one.run(sly, Wish(("hi",)), client=1)
+        outcome = await one.run(sly, Wish(("hi",)), client=Client(0, 1))
         plan = await one.explain(sly, Wish())
     assert outcome.ended.stdout.head.startswith(b"hi\n")
     assert dict(plan.environment)["SKILL_NAME"].startswith("x--bind//host?yyy")
@@ -214,7 +215,7 @@ async def test_a_bubblewrap_that_is_not_trusted(opened: OpenScript, tmp_path: Pa
 async def test_the_ladder_goes_down_and_says_so(opened: OpenScript, tmp_path: Path) -> None:
     """Without bubblewrap, Landlock is next."""
     async with executing(bwrap_path=str(tmp_path / "none")) as one:
-        outcome = await one.run(opened, Wish(("hi",)), client=1)
+        outcome = await one.run(opened, Wish(("hi",)), client=Client(0, 1))
         status = one.status()
     assert outcome.facts.backend == "landlock"
     assert outcome.facts.degraded
@@ -259,19 +260,19 @@ async def test_a_sandbox_that_fails_later(opened: OpenScript, tmp_path: Path, mo
     path = tmp_path / "bwrap"
     shutil.copy(BWRAP, path)
     async with executing(bwrap_path=str(path)) as one:
-        await one.run(opened, Wish(), client=1)
+        await one.run(opened, Wish(), client=Client(0, 1))
         assert one.status()["backend"] == "bubblewrap"
         path.unlink()
         with pytest.raises(SandboxUnavailable):
-            await one.run(opened, Wish(), client=1)
+            await one.run(opened, Wish(), client=Client(0, 1))
         with pytest.raises(SandboxUnavailable) as caught:
-            await one.run(opened, Wish(), client=1)
+            await one.run(opened, Wish(), client=Client(0, 1))
         assert [tried["backend"] for tried in caught.value.facts["tried"]] == ["bubblewrap"]
         assert one.status()["backend"] is None
         # Once it is whole again, it is used again.
         shutil.copy(BWRAP, path)
         monkeypatch.setattr(executor, "RECHECK_S", 0.0)
-        await one.run(opened, Wish(), client=1)
+        await one.run(opened, Wish(), client=Client(0, 1))
         assert one.status()["backend"] == "bubblewrap"
 
 
@@ -371,7 +372,7 @@ def test_settings_that_are_refused_at_start(settings: dict[str, Any], key: str) 
 async def test_nothing_is_left_of_the_parts(opened: OpenScript) -> None:
     """Closing ends the fork server; again is no error."""
     one = Executor(Execution(backend="landlock"))
-    await one.run(opened, Wish(), client=1)
+    await one.run(opened, Wish(), client=Client(0, 1))
     before = threading.active_count()
     await one.close()
     await one.close()

@@ -20,15 +20,16 @@ class Asker:
         self.order = order
         self.gate = asyncio.Event()
 
-    async def take(self, client: str, name: str) -> None:
-        async with self.queue.turn(client):
+    async def take(self, name: str) -> None:
+        """A name's first letter is the user."""
+        async with self.queue.turn(Client(ord(name[0]), 1)):
             self.order.append(name)
             await self.gate.wait()
 
 
 async def started(client: Asker, *names: str) -> list[asyncio.Task[None]]:
-    """Ask for turns; a name's first letter is the client."""
-    tasks = [asyncio.create_task(client.take(name[0], name)) for name in names]
+    """Ask for turns."""
+    tasks = [asyncio.create_task(client.take(name)) for name in names]
     await asyncio.sleep(0)
     return tasks
 
@@ -139,7 +140,7 @@ async def test_closing() -> None:
     with pytest.raises(ShuttingDown):
         await second
     with pytest.raises(ShuttingDown):
-        await client.take("b", "b1")
+        await client.take("b1")
     client.gate.set()
     await first
     assert order == ["a0"]

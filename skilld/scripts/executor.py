@@ -15,7 +15,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -24,7 +24,7 @@ from skilld.config import NO_CACHE, Config, ConfigError, Execution
 from skilld.errors import SandboxUnavailable, ScriptDependencies, ScriptUnsupported
 from skilld.scripts.canary import Verdict, prove
 from skilld.scripts.cgroup import take_delegation
-from skilld.scripts.fairqueue import FairQueue
+from skilld.scripts.fairqueue import Client, FairQueue
 from skilld.scripts.host import check_shown, find_program
 from skilld.scripts.interpreters import choose_interpreter, dependencies_of, parse_interpreters
 from skilld.scripts.opening import OpenScript, Stale
@@ -129,7 +129,7 @@ class Executor:
         opened: OpenScript,
         wish: Wish,
         *,
-        client: Hashable,
+        client: Client,
         exact: bool = False,
         on_output: OnOutput | None = None,
     ) -> Outcome:
@@ -139,7 +139,7 @@ class Executor:
         Args:
             opened: The script; stays open.
             wish: What the caller wants.
-            client: Whose turn it is, for the log too; clients that wait have turns one after the other.
+            client: Whose turn it is, for the log too; users, and the processes of each, have turns.
             exact: Somebody will be told by the digest what ran: hash all files before and after the run, whatever their
                 identities say.
             on_output: Is told of the output as it comes, and slows the script down.

@@ -16,12 +16,10 @@ import asyncio
 import contextlib
 import itertools
 from collections import deque
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from skilld.errors import Busy, ShuttingDown
-
-_Clients = dict[Hashable, deque[asyncio.Future[None]]]
 
 # What a caller who is sent away is told to wait.
 RETRY_AFTER_S = 1.0
@@ -36,6 +34,9 @@ class Client:
 
     def __str__(self) -> str:
         return f"uid {self.uid}, pid {self.pid}"
+
+
+_Clients = dict[Client, deque[asyncio.Future[None]]]
 
 
 class FairQueue:
@@ -53,7 +54,7 @@ class FairQueue:
         self._max_waiting = max_waiting
         # state: the first user in the dictionary has the next turn, and of the user's clients the first
         self.running = 0
-        self._waiting: dict[Hashable, _Clients] = {}
+        self._waiting: dict[int, _Clients] = {}
         self._is_closed = False
 
     @property
@@ -62,12 +63,12 @@ class FairQueue:
         return sum(map(_places, self._waiting.values()))
 
     @contextlib.asynccontextmanager
-    async def turn(self, client: Hashable) -> AsyncIterator[None]:
+    async def turn(self, client: Client) -> AsyncIterator[None]:
         """
         Wait for a turn and have it for as long as the context lasts.
 
         Args:
-            client: A :class:`Client`; anything else is a user of its own.
+            client: Whose turn it is.
 
         Raises:
             Busy: Too many wait.
@@ -94,11 +95,11 @@ class FairQueue:
                     place.set_exception(ShuttingDown())
         self._waiting.clear()
 
-    async def _wait(self, client: Hashable) -> None:
+    async def _wait(self, client: Client) -> None:
         if self.waiting >= self._max_waiting:
             self._make_room_for(client)
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(_user(client), {}).setdefault(client, deque()).append(place)
+        self._waiting.setdefault(client.uid, {}).setdefault(client, deque()).append(place)
         try:
             await place
         except BaseException:
@@ -110,8 +111,8 @@ class FairQueue:
                 self._leave(client, place)
             raise
 
-    def _make_room_for(self, client: Hashable) -> None:
-        own = self._waiting.get(_user(client), {})
+    def _make_room_for(self, client: Client) -> None:
+        own = self._waiting.get(client.uid, {})
         user = max(self._waiting, key=lambda one: _places(self._waiting[one]), default=None)
         if user is None:
             raise self._refusal()
@@ -131,14 +132,14 @@ class FairQueue:
     def _refusal(self) -> Busy:
         return Busy(f"{self.waiting} runs of scripts wait already (execution.max_queued)", RETRY_AFTER_S)
 
-    def _leave(self, client: Hashable, place: asyncio.Future[None]) -> None:
-        clients = self._waiting.get(_user(client), {})
+    def _leave(self, client: Client, place: asyncio.Future[None]) -> None:
+        clients = self._waiting.get(client.uid, {})
         with contextlib.suppress(KeyError, ValueError):
             clients[client].remove(place)
             if not clients[client]:
                 del clients[client]
             if not clients:
-                del self._waiting[_user(client)]
+                del self._waiting[client.uid]
 
     def _admit(self) -> None:
         while self.running < self._max_running and self._waiting:
@@ -154,10 +155,6 @@ class FairQueue:
             if not place.done():
                 self.running += 1
                 place.set_result(None)
-
-
-def _user(client: Hashable) -> Hashable:
-    return client.uid if isinstance(client, Client) else client
 
 
 def _places(clients: _Clients) -> int:

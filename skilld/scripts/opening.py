@@ -77,23 +77,28 @@ class OpenScript:
     def is_as_known(self) -> bool:
         """Whether every file of the skill is still the one that the registry has hashed, untouched."""
         identities = {file.path: file.identity for file in self.known if file.path != TARGET}
-        with contextlib.suppress(OSError), os.scandir(b"/proc/self/fd/%d" % self.skill_fd) as entries:
-            children = sorted(entries, key=lambda child: child.name)
-            found = {file.path: file.identity for file in list_files(children, self.limit_files, [])}
+        with contextlib.suppress(OSError):
+            found = {file.path: file.identity for file in self._files()}
             return found == identities and b"" not in identities.values()
         return False
 
     def digest_now(self) -> str | None:
         """The digest of all files as they are read now; what is known of them is not asked. Blocks for long."""
-        directory = b"/proc/self/fd/%d" % self.skill_fd
         try:
-            with os.scandir(directory) as entries:
-                children = sorted(entries, key=lambda child: child.name)
-                files = tuple(list_files(children, self.limit_files, []))
+            files = self._files()
         except OSError:
             return None
-        hashed, _ = hash_files(directory, files, (), self.limit_bytes, [])
-        return digest_of(directory, hashed, [])
+        hashed, _ = hash_files(self._directory, files, (), self.limit_bytes, [])
+        return digest_of(self._directory, hashed, [])
+
+    @property
+    def _directory(self) -> bytes:
+        return b"/proc/self/fd/%d" % self.skill_fd
+
+    def _files(self) -> tuple[FileState, ...]:
+        """All files of the skill, as they are now, without hashes. Raises OSError."""
+        with os.scandir(self._directory) as entries:
+            return tuple(list_files(sorted(entries, key=lambda child: child.name), self.limit_files, []))
 
     def is_in_place(self) -> bool:
         """Whether the skill's path still leads to this directory; where it does not, its removal waits for us."""

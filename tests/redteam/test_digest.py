@@ -12,6 +12,7 @@ import pytest
 
 from skilld.config import Execution
 from skilld.scripts.executor import Executor, Wish
+from skilld.scripts.fairqueue import Client
 from skilld.scripts.opening import open_script
 from skilld.skills.scanner import ScanLimits, scan
 from tests.redteam.rungs import BWRAP, RUNGS, SHARED_PROC, why_not
@@ -79,7 +80,7 @@ async def _run_changed(executor: Executor, change: Callable[[Path], None], name:
         opened = open_script(entry.skill, "scripts/a.py", entry.files, 100, 1 << 20)
         try:
             change(path / name)
-            outcome = await executor.run(opened, Wish(), client=1)
+            outcome = await executor.run(opened, Wish(), client=Client(0, 1))
         finally:
             opened.close()
         is_old = change is leave_alone
